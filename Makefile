@@ -1,0 +1,54 @@
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/pip --disable-pip-version-check
+INSTAR := $(VENV)/bin/instar
+PYTEST := $(VENV)/bin/python -m pytest
+
+.PHONY: demo test lint types bench test-slow test-gpu traps clean help
+
+help:
+	@echo "make demo       raise a model from text to conversation on this machine, then talk with it"
+	@echo "make test       lint, types and the everyday test suite"
+	@echo "make test-slow  the tests that take minutes;  make test-gpu  those that need an accelerator"
+	@echo "make bench      the benchmarks, each printing its table"
+
+demo: $(VENV)/.demo
+	$(INSTAR) grow recipes/demo.yaml --out runs/demo
+
+test: lint types
+	$(PYTEST) -n 2 --dist worksteal
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.test
+	$(VENV)/bin/mypy
+
+test-slow: $(VENV)/.test
+	$(PYTEST) -m slow
+
+test-gpu: $(VENV)/.test
+	$(PYTEST) -m gpu
+
+bench: $(VENV)/.test
+	$(VENV)/bin/python benchmarks/parallel.py
+	$(VENV)/bin/python benchmarks/depth.py
+	$(VENV)/bin/python benchmarks/step.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Each stamp is an installation from the lock; `test` brings everything that `demo` needs.
+$(VENV)/.venv:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade "pip>=25"
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.venv pyproject.toml constraints.txt
+	$(PIP) install --quiet --editable ".[plot]" --constraint constraints.txt
+	touch $@
+
+$(VENV)/.test: $(VENV)/.venv pyproject.toml constraints.txt
+	$(PIP) install --quiet --editable ".[data,plot,test]" --constraint constraints.txt
+	touch $@ $(VENV)/.demo

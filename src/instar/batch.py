@@ -1,0 +1,64 @@
+"""What travels between data, model and loss: View, Batch and Loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+# A target that teaches nothing. Targets are masked by place, never by token id.
+IGNORE = -100
+
+D = TypeVar("D", bound="View | Batch")
+
+
+def _to(value: D, device: torch.device | str) -> D:
+    """The same dataclass with every tensor (and nested View) on `device`."""
+    inside: dict[str, Any] = {f.name: getattr(value, f.name) for f in fields(value)}
+    moved: Any = {name: x.to(device) for name, x in inside.items() if isinstance(x, (Tensor, View))}
+    return replace(value, **moved)
+
+
+@dataclass(frozen=True)
+class View:
+    """Where each token stands, which document it belongs to, whether it is real. None means the plain answer:
+    positions 0, 1, 2, ...; one document; every token real.
+
+    positions, segments (B, T) int64; keep (B, T) bool. A token attends only inside its own segment.
+    """
+
+    positions: Tensor | None = None
+    segments: Tensor | None = None
+    keep: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> View:
+        return _to(self, device)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """tokens (B, T) int64; targets (B, T): what position t should say next, already shifted, or IGNORE."""
+
+    tokens: Tensor
+    targets: Tensor
+    view: View = field(default_factory=View)
+    source: Tensor | None = None
+    source_view: View | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        return _to(self, device)
+
+    def count(self) -> int:
+        """How many targets teach. Known before the forward pass, so a step can divide by its exact total."""
+        return int((self.targets != IGNORE).sum())
+
+
+@dataclass(frozen=True)
+class Loss:
+    """terms: name -> (sum over targets with gradient, how many targets): never means, so that micro-batches and
+    ranks add up exactly. metrics: name -> (sum, count), without gradient."""
+
+    terms: dict[str, tuple[Tensor, int]]
+    metrics: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
