@@ -1,0 +1,35 @@
+"""The error that means "your input is wrong", and near matches for misspelt words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """An option, file, record, checkpoint or request that the user can put right.
+
+    The message says what was found, what was wanted and the remedy. The command line prints it without a
+    traceback and exits with 2; the server answers 4xx.
+    """
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean X?` for the closest of `known`, or nothing.
+
+    Example: nearest("train.lrr", ["train.lr", "train.steps"]) -> "; did you mean train.lr?"
+    """
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def unknown(kind: str, word: str, known: Iterable[str]) -> InputError:
+    """The one sentence for an unknown option, command, key or name."""
+    names = sorted(known)
+    hint = nearest(word, names)
+    listing = "" if hint or len(names) > 24 else f"; known: {', '.join(names)}"
+    return InputError(f"unknown {kind} {word}{hint}{listing}")
+
+
+class Interrupted(Exception):
+    """Stopped by a signal after everything was saved; the command exits with 75 and can be run again to go on."""
