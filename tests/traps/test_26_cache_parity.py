@@ -1,0 +1,139 @@
+"""Trap 26: with a cache the model said something else than without (jingyaogong/minimind#550,
+lucidrains/x-transformers#219, TransformerLensOrg/TransformerLens#776, huggingface/nanoVLM#69: rotary frequencies
+stretched by the length seen, Lightning-AI/litgpt#2165).
+
+Guard: one mask for every use of the cache, "a token sees positions up to its own", and positions that count from each
+row's own length. However a text is cut into passes, every logit is the same.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from instar.config import ModelConfig, RopeScaling
+from instar.config.presets import preset
+from instar.model.cache import KVCache
+from instar.model.transformer import Transformer
+
+LLAMA = ModelConfig(vocab_size=61, d_model=24, layers=2, heads=4, max_positions=16)
+SHAPES = {
+    "llama3 past its context": replace(
+        LLAMA, kv_heads=2, head_size=8, rope_scaling=RopeScaling("llama3", 4.0, 1.0, 4.0, original_positions=8)
+    ),
+    "qwen3": replace(LLAMA, kv_heads=1, qk_norm=True, tied=False),
+    "gpt2": preset("gpt2", vocab_size=61, d_model=24, layers=2, heads=4, max_positions=32),
+}
+LENGTHS = [24, 7, 13, 1]
+PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
+
+
+@pytest.fixture(params=[f"{shape}, {dtype}" for shape in SHAPES for dtype, _ in PRECISIONS])
+def case(request):
+    """A model, four rows of tokens, their logits without a cache, and how near others must come."""
+    name, _, kind = request.param.rpartition(", ")
+    dtype, near = next(pair for pair in PRECISIONS if str(pair[0]) == kind)
+    model = Transformer(SHAPES[name]).to(dtype).eval()
+    with torch.no_grad():
+        for weight in model.parameters():  # logits of a new model are too small for details to show
+            weight *= 5 if weight.ndim > 1 and weight is not model.embed.weight else 1
+        tokens = torch.randint(0, 61, (4, 24), generator=torch.Generator().manual_seed(3))
+        std = model(tokens).std()
+        for weight in model.norm.parameters():
+            weight /= std
+        logits = model(tokens)
+    return model, tokens, logits, near
+
+
+def new_cache(model, rows=4, capacity=32):
+    return KVCache(model.config, rows, capacity, dtype=model.embed.weight.dtype)
+
+
+def check(found, wanted, near):
+    torch.testing.assert_close(found, wanted, rtol=0, atol=near)
+
+
+@pytest.mark.parametrize("cuts", [[24], [1] * 24, [9, 1, 1, 13], [1, 23]], ids=["prefill", "single", "chunks", "late"])
+@torch.no_grad()
+def test_however_a_text_is_cut(case, cuts):
+    """All at once, one by one and in chunks: equal at every position."""
+    model, tokens, wanted, near = case
+    cache = new_cache(model)
+    found = [model(part, cache=cache) for part in tokens.split(cuts, dim=1)]
+    check(torch.cat(found, dim=1), wanted, near)
+    assert cache.lengths == [24] * 4
+
+
+@pytest.mark.parametrize("step", [1, 5])
+@torch.no_grad()
+def test_ragged_prompts(case, step):
+    """Prompts of four lengths, padded on the right and trimmed, go on side by side as each would alone."""
+    model, tokens, wanted, near = case
+    prompts = [min(length, 24 - 10) for length in LENGTHS]
+    padded = tokens.clone()
+    for row, length in enumerate(prompts):
+        padded[row, length:] = 60
+    cache = new_cache(model)
+    first = model(padded[:, : max(prompts)], cache=cache)
+    cache.trim(prompts)
+    for row, length in enumerate(prompts):
+        check(first[row, :length], wanted[row, :length], near)
+    for start in range(0, 10, step):
+        at = torch.tensor(prompts)[:, None] + torch.arange(start, start + step)
+        found = model(tokens.gather(1, at), cache=cache)
+        check(found, wanted[torch.arange(4)[:, None], at], near)
+
+
+@torch.no_grad()
+def test_rows_of_a_larger_cache(case):
+    """Requests come and go in slots, in any order, beside slots that hold other text."""
+    model, tokens, wanted, near = case
+    cache = new_cache(model, rows=7)
+    model(tokens[[3, 2, 1, 0, 3, 2, 1]], cache=cache)
+    slots = [5, 0, 3, 2]
+    cache.rows(slots).release()
+    for slot, row in zip(slots, range(4)):  # each prompt by itself
+        check(model(tokens[row : row + 1, : row + 2], cache=cache.rows([slot]))[0], wanted[row, : row + 2], near)
+    part = cache.rows(slots)
+    while min(part.lengths) < 20:  # then all of them together
+        at = torch.tensor(part.lengths)[:, None]
+        found = model(tokens.gather(1, at), cache=part)
+        check(found, wanted[torch.arange(4)[:, None], at], near)
+    assert cache.rows([1, 4, 6]).lengths == [24] * 3
+
+
+@torch.no_grad()
+def test_reordered_rows(case):
+    """After beams are reordered, each row goes on as the row it was copied from."""
+    model, tokens, wanted, near = case
+    cache = new_cache(model)
+    model(tokens[:, :12], cache=cache)
+    order = [2, 2, 0, 3]
+    cache.reorder(order)
+    check(model(tokens[order, 12:], cache=cache), wanted[order, 12:], near)
+
+
+@torch.no_grad()
+def test_speculation_is_taken_back(case):
+    """Tokens that were tried and trimmed leave no trace."""
+    model, tokens, wanted, near = case
+    cache = new_cache(model)
+    model(tokens[:, :10], cache=cache)
+    model(torch.full((4, 6), 60), cache=cache)
+    cache.trim([10] * 4)
+    check(model(tokens[:, 10:], cache=cache), wanted[:, 10:], near)
+
+
+@torch.no_grad()
+def test_what_stands_behind_a_row_is_never_seen(case):
+    """Huge values in unused places of the cache do not reach a logit of a shorter row."""
+    model, tokens, wanted, near = case
+    cache = new_cache(model)
+    model(tokens, cache=cache)
+    cache.trim([24, 8, 8, 8])
+    for layer in range(model.config.layers):
+        cache[layer].store[:, 1:, :, 8:] = 1e4
+    check(model(tokens[1:, 8:12], cache=cache.rows([1, 2, 3])), wanted[1:, 8:12], near)
+    cache.trim([24, 8, 8, 8])
+    found = model(tokens[:, 8:9], cache=cache)
+    check(found[1:], wanted[1:, 8:9], near)
