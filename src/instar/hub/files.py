@@ -1,0 +1,263 @@
+"""Model folders in the layout of Hugging Face: read strictly, checked before anything is allocated, written whole.
+
+Nothing here runs code that a folder brings, and nothing unpickles.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..config import InputError
+from ..model.transformer import Transformer
+from .families import Family, config_from_hf, config_to_hf, family_named, family_of, foreign_names
+
+CONFIG, WEIGHTS, INDEX, GENERATION = (
+    "config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "generation_config.json",
+)
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+LIMIT = 1 << 20  # bytes of a config.json
+# Buffers that old files carry along; they are recomputed.
+BUFFERS = (".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq")
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def resolve(name: str | Path) -> Path:
+    """A folder, or hf:org/name[@revision], which is downloaded. Raises InputError where there is no such folder."""
+    text = str(name)
+    if text.startswith("hf:"):
+        from huggingface_hub import snapshot_download
+
+        repository, _, revision = text[3:].partition("@")
+        patterns = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.bpe"]
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
+    if not Path(name).is_dir():
+        raise InputError(f"no such folder: {name}; name a run folder, a Hugging Face folder or hf:org/name")
+    return Path(name)
+
+
+def load_model(
+    name: str | Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+) -> Transformer:
+    """The model of a folder. Raises InputError that lists every weight that is missing, unclaimed or misshapen."""
+    folder = resolve(name)
+    data = read_json(folder / CONFIG, f"{folder} is no model folder")
+    family, config = family_named(data), config_from_hf(data)
+    with torch.device("meta"):
+        model = Transformer(config, seed=None)
+    files = _weight_files(folder)
+    wanted = foreign_names(family, _stored(model))
+    found = _check(files, wanted, family, model, folder)
+    state: dict[str, Tensor] = {}
+    for path in files:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            for theirs in file.keys():  # noqa: SIM118 - not a mapping
+                if ours := wanted.get(found.get(theirs, "")):
+                    state |= _split(file.get_tensor(theirs).to(dtype), ours, theirs, family, model)
+    model.load_state_dict(state | _tied(model, state), strict=True, assign=True)
+    model.tie()
+    model.requires_grad_(True)
+    return model.eval()
+
+
+def save_model(
+    model: Transformer, folder: str | Path, *, tokens: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None
+) -> None:
+    """Write config.json, model.safetensors and generation_config.json, each whole or not at all.
+
+    tokens: bos_token_id, eos_token_id and pad_token_id. Raises InputError where no family has this shape.
+    """
+    folder = Path(folder)
+    family = family_of(model.config)
+    dtype = dtype or model.embed.weight.dtype
+    tokens = {key: value for key, value in (tokens or {}).items() if value is not None}
+    ours = {name: weight.detach().to("cpu", dtype) for name, weight in _stored(model).items()}
+    theirs = {name: _join(ours, parts, name, family) for name, parts in foreign_names(family, ours).items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / WEIGHTS, lambda path: save_file(theirs, path, metadata={"format": "pt"}))
+    name = str(dtype).removeprefix("torch.")
+    write_json(folder / CONFIG, config_to_hf(model.config, name, **tokens))
+    write_json(folder / GENERATION, tokens)
+
+
+def read_json(path: Path, otherwise: str) -> dict[str, Any]:
+    """A JSON object from a file of at most a megabyte. Raises InputError."""
+    if not path.is_file():
+        raise InputError(f"{otherwise}: {path.name} is missing")
+    if path.stat().st_size > LIMIT:
+        raise InputError(f"{path} has {path.stat().st_size:,} bytes, wanted at most {LIMIT:,}")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: found {type(data).__name__}, wanted a JSON object")
+    return data
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a JSON object, whole or not at all."""
+    text = json.dumps(dict(data), ensure_ascii=False, indent=2) + "\n"
+    _write(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def _write(path: Path, fill: Any) -> None:
+    """Fill a file beside the real one, flush it to the disk, and give it the name."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fill(draft)
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder. Names in an index are names, never paths."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        names = sorted({str(name) for name in read_json(folder / INDEX, str(folder)).get("weight_map", {}).values()})
+        for name in names:
+            if Path(name).name != name or not (folder / name).is_file():
+                raise InputError(f"{folder / INDEX} names {name!r}, which is no file of this folder")
+        return [folder / name for name in names]
+    old = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if old:
+        raise InputError(
+            f"{folder} holds {old[0]}, a pickle, which can run code and is never read; convert it where you trust it "
+            "with safetensors.torch.save_file, or transformers' save_pretrained, to model.safetensors"
+        )
+    raise InputError(f"{folder} holds no {WEIGHTS}")
+
+
+def _stored(model: Transformer) -> dict[str, Tensor]:
+    """The weights that a file holds: a tied head is the embedding and stands there once."""
+    state = model.state_dict()
+    if model.config.tied:
+        state.pop("heads.lm.weight", None)
+    return state
+
+
+def _tied(model: Transformer, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {"heads.lm.weight": state["embed.weight"]} if model.config.tied else {}
+
+
+class Header(NamedTuple):
+    """What a safetensors file says of one tensor."""
+
+    file: Path
+    kind: str
+    shape: list[int]
+
+
+def _check(
+    files: list[Path], wanted: Mapping[str, list[str]], family: Family, model: Transformer, folder: Path
+) -> dict[str, str]:
+    """Every wanted weight is there in its shape and nothing else is; returns name in the file -> full name."""
+    headers = _headers(files)
+    found = {name: full for name in headers if (full := _full(name, wanted, family)) in wanted}
+    unclaimed = [name for name in headers if name not in found and not name.endswith(BUFFERS)]
+    if model.config.tied:
+        _share(found, unclaimed, family, headers)
+    wrong = []
+    for name, full in found.items():
+        kind, shape, fits = headers[name].kind, headers[name].shape, _shape(wanted[full], full, family, model)
+        if kind not in DTYPES:
+            wrong.append(f"{name} ({kind})")
+        elif shape != fits:
+            wrong.append(f"{name} {shape}, wanted {fits}")
+    missing = sorted(set(wanted) - set(found.values()))
+    if missing or unclaimed or wrong:
+        raise InputError(
+            f"{folder} does not fit its {CONFIG}; missing: {_listed(missing)}; unclaimed: {_listed(unclaimed)}; "
+            f"of another shape or type: {_listed(wrong)}"
+        )
+    return found
+
+
+def _full(name: str, wanted: Mapping[str, list[str]], family: Family) -> str:
+    """Some files leave the prefix off their names."""
+    return name if name in wanted else f"{family.prefix}{name}"
+
+
+def _share(found: dict[str, str], unclaimed: list[str], family: Family, headers: Mapping[str, Header]) -> None:
+    """A tied head and the embedding are one: a file may hold either, or both if they are equal."""
+    head, embedding = family.names["heads.lm.weight"], family.names["embed.weight"]
+    if head not in unclaimed:
+        return
+    unclaimed.remove(head)
+    double = [name for name, full in found.items() if full == embedding]
+    if not double:
+        found[head] = embedding
+    elif not torch.equal(_tensor(headers, head), _tensor(headers, double[0])):
+        raise InputError(
+            f"{head} and {double[0]} differ in {headers[head].file}, and {CONFIG} says tie_word_embeddings; "
+            "set it to false to keep both"
+        )
+
+
+def _tensor(headers: Mapping[str, Header], name: str) -> Tensor:
+    with safe_open(headers[name].file, framework="pt") as file:
+        return file.get_tensor(name)
+
+
+def _headers(files: list[Path]) -> dict[str, Header]:
+    """What the files of a folder hold. Raises InputError where one is damaged or two hold the same name."""
+    headers: dict[str, Header] = {}
+    for path in files:
+        for name, header in _header(path).items():
+            if name in headers:
+                raise InputError(f"{name} stands both in {headers[name].file} and in {path}")
+            headers[name] = header
+    return headers
+
+
+def _header(path: Path) -> dict[str, Header]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            return {name: Header(path, part.get_dtype(), part.get_shape()) for name, part in parts.items()}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is no whole safetensors file: {error}") from None
+
+
+def _shape(ours: list[str], theirs: str, family: Family, model: Transformer) -> list[int]:
+    """The shape of one tensor of a file that holds these weights of ours."""
+    shapes = [model.get_parameter(name).shape for name in ours]
+    whole = [sum(shape[0] for shape in shapes), *shapes[0][1:]]
+    return whole[::-1] if _turned(theirs, family) else whole
+
+
+def _turned(theirs: str, family: Family) -> bool:
+    return theirs.endswith(tuple(family.transposed))
+
+
+def _split(tensor: Tensor, ours: list[str], theirs: str, family: Family, model: Transformer) -> dict[str, Tensor]:
+    """One tensor of a file -> the weights of ours that lie in it."""
+    rows = [model.get_parameter(name).shape[0] for name in ours]
+    parts = (tensor.t() if _turned(theirs, family) else tensor).split(rows)
+    return {name: part.contiguous() for name, part in zip(ours, parts)}
+
+
+def _join(ours: Mapping[str, Tensor], parts: list[str], theirs: str, family: Family) -> Tensor:
+    """The weights of ours that one tensor of a file holds -> that tensor."""
+    tensor = torch.cat([ours[name] for name in parts]) if len(parts) > 1 else ours[parts[0]]
+    return (tensor.t() if _turned(theirs, family) else tensor).contiguous()
+
+
+def _listed(names: list[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + more
