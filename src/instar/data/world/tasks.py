@@ -1,0 +1,213 @@
+"""The tasks of the world: an address -> its records, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from . import sayings
+from .address import Address, parse
+from .ontology import LANGUAGES, Entity
+from .realise import language
+from .split import is_held_out
+from .template import capital, compiled, filled
+from .writer import Record, Writer
+
+# every so many training stories one tells fixed facts, and every so many dialogues one asks them or is small talk
+FACTS_EVERY, ASKED_EVERY, TALK_EVERY = 8, 16, 16
+
+
+def stories(address: Address, number: int) -> Record:
+    """{"text"}: a story; in training now and then four fixed facts. With annotate=1 also spans, arcs and links."""
+    writer = Writer(address, number)
+    notes = writer.notes()
+    turn = number // len(address.lang)
+    if address.facts and writer.train and turn % FACTS_EVERY == FACTS_EVERY - 1:
+        text = writer.language.facts(writer.some_facts(4, None), writer.words, notes)
+        record = {"text": text, "lang": writer.code, "kind": "facts", "threads": 0}
+    else:
+        text = writer.told(writer.tell(), notes)
+        record = {"text": text, "lang": writer.code, "kind": "story", "threads": writer.threads}
+    return record | (notes.record() if notes else {})
+
+
+def messages(turns: list[Record], story: str = "") -> list[dict[str, str]]:
+    """The turns as a conversation whose first message opens with the story."""
+    said = []
+    for at, turn in enumerate(turns):
+        content = turn["question"] if at or not story else f"{story}\n{turn['question']}"
+        said += [{"role": "user", "content": content}, {"role": "assistant", "content": turn["answer"]}]
+    return said
+
+
+def dialogues(address: Address, number: int) -> Record:
+    """{"messages"}: a story and questions about it with their short answers. A test asks one, and its fact is new.
+
+    "support" is the number of the sentence that tells the answer, None where none does.
+    """
+    writer = Writer(address, number)
+    turn = number // len(address.lang)
+    if not writer.train and writer.kind == "fact":
+        return conversation(writer, [writer.fact_turn(writer.one_fact(turn // len(address.kinds)))])
+    if writer.train and address.facts and turn % ASKED_EVERY == ASKED_EVERY // 2 - 1:
+        return conversation(
+            writer, [writer.fact_turn(fact) for fact in writer.some_facts(min(address.turns, 3), False)]
+        )
+    if writer.train and address.talk and turn % TALK_EVERY == TALK_EVERY - 1:
+        return conversation(writer, small_talk(writer))
+    story, chosen = writer.asked(address.turns if writer.train else 1)
+    notes = writer.notes()
+    text = writer.told(story, notes)
+    record = conversation(writer, [writer.turn(question) for question in chosen], text)
+    if not writer.train:
+        support = chosen[0].support
+        record["mentions"] = writer.mentions(chosen[0])
+        record["support"] = None if support is None else story.events.index(support)
+    return record | (notes.record() if notes else {})
+
+
+def conversation(writer: Writer, turns: list[Record], story: str = "") -> Record:
+    """The record of some turns: its own fields are those of the first, "questions" holds all in training."""
+    record = {"messages": messages(turns, story), "lang": writer.code, "threads": writer.threads if story else 0}
+    record |= {"story": story, **turns[0]}
+    return record | ({"questions": turns} if writer.train else {"mentions": [""] * len(turns[0]["candidates"])})
+
+
+def small_talk(writer: Writer) -> list[Record]:
+    """Two friendly exchanges."""
+    exchanges = sayings.TALK[writer.language.index]
+    chosen = writer.chance.sample(range(len(exchanges)), 2)
+    talk = []
+    for at in chosen:
+        openings, reply = exchanges[at]
+        said = openings[int(writer.words() * len(openings))]
+        talk.append({"kind": "talk", "difficulty": 1, "question": said, "answer": reply, "candidates": []})
+    return talk
+
+
+def question_of(address: Address, number: int) -> tuple[Writer, Record]:
+    """One question on one story, for the tasks with a prompt."""
+    writer = Writer(address, number)
+    story, (question, *_) = writer.asked(1)
+    text = writer.told(story)
+    turn = writer.turn(question)
+    turn["prompt"] = f"{text}\n{turn['question']}"
+    return writer, turn | {"lang": writer.code, "threads": writer.threads, "story": text}
+
+
+def preferences(address: Address, number: int) -> Record:
+    """{"prompt", "chosen", "rejected"}: right over wrong, polite over rude, brief over rambling, in turn ("aspect")."""
+    writer, asked = question_of(address, number)
+    right, at = asked["answer"], writer.language.index
+    wrong = [answer for answer in asked["candidates"] if answer != right]
+    aspect = ("right", "polite", "brief")[number // len(address.lang) % 3]
+
+    def phrased(ways: tuple[str, ...], answer: str = right) -> str:
+        return ways[int(writer.words() * len(ways))].replace("{0}", answer)
+
+    if aspect == "right":
+        manner = sayings.POLITE[at][int(writer.words() * len(sayings.POLITE[at]))]
+        chosen, rejected = manner.replace("{0}", right), manner.replace("{0}", writer.pick(wrong))
+    elif aspect == "polite":
+        chosen, rejected = phrased(sayings.POLITE[at]), phrased(sayings.RUDE[at])
+    else:
+        chosen, rejected = right, phrased(sayings.RAMBLING[at])
+    fields = {key: asked[key] for key in ("prompt", "lang", "kind", "answer")}
+    return fields | {"chosen": chosen, "rejected": rejected, "aspect": aspect}
+
+
+def prompts(address: Address, number: int) -> Record:
+    """{"prompt", "answer"} for reinforcement learning; `check` scores any answer."""
+    _, asked = question_of(address, number)
+    return {key: asked[key] for key in ("prompt", "answer", "lang", "kind", "difficulty", "candidates")}
+
+
+def check(record: Mapping[str, Any], answer: str) -> float:
+    """How good an answer to a record of world:prompts is, from 0 to 1.
+
+    1 for the right answer alone; 0.5 for an answer that holds it among other words but no other candidate, however
+    long; else 0, so that naming all candidates earns nothing.
+    """
+    said, right = answer.strip(), record["answer"]
+    if said == right:
+        return 1.0
+    core = bare(right)
+    others = [bare(each) for each in record["candidates"] if each != right and bare(each) not in core]
+    words = bare(said)
+    return 0.5 * (holds(words, core) and not any(holds(words, other) for other in others))
+
+
+def bare(text: str) -> str:
+    return text.strip().rstrip(".。!！").lower()
+
+
+def holds(text: str, words: str) -> bool:
+    """Whether the words stand in the text: whole words where there are spaces to tell."""
+    if not words.isascii():
+        return words in text
+    spaced = "".join(letter if letter.isalnum() else " " for letter in text)
+    return f" {' '.join(words.split())} " in f" {' '.join(spaced.split())} "
+
+
+def translation(address: Address, number: int) -> Record:
+    """{"source", "target"}: one story in both languages, told with matching templates. "lang" is the source's."""
+    writer = Writer(address, number)
+    story, held_out = writer.tell(), address.templates == "held-out"
+    choices = [writer.words() for _ in story.events]
+    source, target = (
+        language(code).story(story.events, iter(choices).__next__, held_out)
+        for code in (writer.code, *(code for code in LANGUAGES if code != writer.code))
+    )
+    return {"source": source, "target": target, "lang": writer.code, "threads": writer.threads}
+
+
+# the sentence, active and passive, the question and the answer: same words, other order, other answer
+ORDERED = (
+    (("{a} {v.ed} {b}.", "{a} was {v.pp} by {b}."), "Who did it?", "{a}."),
+    (("{a}{v}了{b}。", "{a}被{b}{v}了。"), "是谁做的？", "{a}。"),
+)
+
+
+def order(address: Address, number: int) -> Record:
+    """{"prompt", "answer"} in pairs of the same words in another order: 狗咬人 and 人咬狗.
+
+    Numbers 2k and 2k+1 of a language are a pair; "label" is 1 where the first to be named is the one who acts.
+    """
+    languages = len(address.lang)
+    pair, swapped = divmod(number // languages, 2)
+    writer = Writer(address, pair * languages + number % languages)
+    everyone = writer.world.people + writer.world.animals
+    while True:
+        deed, first, second = writer.pick(writer.world.deeds), writer.pick(everyone), writer.pick(everyone)
+        fact = "|".join(["order", deed.key, *sorted((first.key, second.key))])
+        if first is not second and is_held_out(fact) is not writer.train:
+            break
+    passive = writer.chance.random() < 0.5
+    if swapped:
+        first, second = second, first
+    sentences, question, answer = ORDERED[writer.language.index]
+    roles: dict[str, Entity] = {"a": first, "b": second, "v": deed}
+    doer, done_to = (second, first) if passive else (first, second)
+
+    def said(text: str, **others: Entity) -> str:
+        return capital(filled(compiled(text), {**roles, **others}, writer.language.index))
+
+    text = said(sentences[passive])
+    candidates = sorted((said(answer, a=doer), said(answer, a=done_to)))
+    return {
+        "prompt": f"{text}{writer.language.joint}{question}", "answer": said(answer, a=doer), "sentence": text,
+        "candidates": candidates, "label": int(not passive), "pair": pair, "lang": writer.code, "kind": "order",
+    }  # fmt: skip
+
+
+MAKERS: dict[str, Callable[[Address, int], Record]] = {
+    "stories": stories, "dialogues": dialogues, "preferences": preferences, "prompts": prompts,
+    "translation": translation, "order": order,
+}  # fmt: skip
+
+
+def records(address: str) -> Iterator[Record]:
+    """The records of an address, in order, made as they are asked for. Raises InputError for a wrong address."""
+    found = parse(address)
+    make = MAKERS[found.task]
+    return (make(found, number) for number in range(found.count))
