@@ -1,0 +1,184 @@
+"""The shapes a record may have, and the two ways to read one: as plain text, and as messages.
+
+Pretraining sees `text_of(record)`, fine-tuning `as_messages(record)`. Nothing here knows of files or tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..config import InputError, unknown
+
+Record = Mapping[str, Any]
+Message = dict[str, Any]
+
+# How data sets call those who speak -> how chat templates call them.
+ROLES = {
+    "user": "user", "human": "user", "usr": "user", "prompter": "user",
+    "assistant": "assistant", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant",
+    "function_call": "assistant",
+    "system": "system", "sys": "system", "developer": "system",
+    "tool": "tool", "function": "tool", "observation": "tool",
+}  # fmt: skip
+# The lists of turns: ours and OpenAI's, ShareGPT's, and task dialogues'.
+THREADS = ("messages", "conversations", "turns")
+# One question and one answer.
+PAIRS = (
+    ("prompt", "completion"), ("prompt", "response"), ("instruction", "output"), ("instruction", "response"),
+    ("question", "answer"), ("question", "std_answer"),
+)  # fmt: skip
+WANTED = '{"text"}, {"messages"}, {"turns"}, {"conversations"}, ' + ", ".join(f'{{"{a}", "{b}"}}' for a, b in PAIRS)
+
+
+def is_dialogue(record: Record) -> bool:
+    """Whether `as_messages` can read it; a record with a text of its own is a document."""
+    return "text" not in record and (any(key in record for key in THREADS) or _pair(record) is not None)
+
+
+def text_of(record: Record) -> str:
+    """What pretraining reads: the text, or what was said in a dialogue, one line after the other without names.
+
+    Raises InputError for a record of another shape.
+    """
+    if "text" not in record:
+        return told(as_messages(record))
+    if not isinstance(record["text"], str):
+        raise InputError(f'"text" is {_kind(record["text"])}, wanted a string')
+    return _whole(record["text"])
+
+
+def told(messages: Sequence[Message]) -> str:
+    """What was said, one line after the other without names; a tool call is its JSON."""
+    return _whole("\n".join(filter(None, map(_said, messages))))
+
+
+def _whole(text: str) -> str:
+    """The same text, if it is one. Raises InputError for half a character, which JSON can smuggle in."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(text[error.start]):04X}"
+        raise InputError(f"character {error.start + 1} is {half}, half of a surrogate pair; remove it") from None
+    return text
+
+
+def as_messages(record: Record) -> list[Message]:
+    """What fine-tuning reads: [{"role", "content"}, ...] with roles system, user, assistant and tool.
+
+    Reads messages, turns, ShareGPT conversations, prompt and completion, Alpaca's instruction, input and output,
+    self-instruct's instances. Raises InputError naming the keys found and wanted.
+    """
+    for key in THREADS:
+        if key in record:
+            return _thread(record[key], key)
+    pair = _pair(record)
+    if pair is None:
+        raise InputError(f"a record with the keys {', '.join(map(str, record)) or '(none)'}; wanted one of {WANTED}")
+    asked, answered = pair
+    return [*_half(asked, "user"), *_half(answered, "assistant")]
+
+
+def tools_of(record: Record) -> list[Any] | None:
+    """The tools a dialogue may call, given as a list or as its JSON. Raises InputError for anything else."""
+    tools = record.get("tools")
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools) if tools.strip() else None
+        except json.JSONDecodeError as error:
+            raise InputError(f'"tools" is not JSON: {error}') from None
+    if tools is not None and not isinstance(tools, list):
+        raise InputError(f'"tools" is {_kind(tools)}, wanted a list')
+    return tools or None
+
+
+def _pair(record: Record) -> tuple[Any, Any] | None:
+    """The question and the answer of a record that has one of each."""
+    if isinstance(record.get("instances"), list) and record["instances"]:  # self-instruct: the first example
+        first = record["instances"][0]
+        record = {"instruction": record.get("instruction")} | (dict(first) if isinstance(first, Mapping) else {})
+    for question, answer in PAIRS:
+        if question in record and answer in record:
+            return _with_input(record[question], record.get("input")), record[answer]
+    return None
+
+
+def _with_input(question: Any, given: Any) -> Any:
+    """Alpaca keeps what a task is about apart from the task."""
+    return f"{question}\n\n{given}" if isinstance(given, str) and given.strip() else question
+
+
+def _half(value: Any, role: str) -> list[Message]:
+    """One side of a pair: a string is said by `role`, a list of messages speaks for itself."""
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    return _thread(value, "prompt" if role == "user" else "completion")
+
+
+def _thread(turns: Any, key: str) -> list[Message]:
+    if isinstance(turns, str) or not isinstance(turns, Sequence):
+        raise InputError(f'"{key}" is {_kind(turns)}, wanted a list of messages')
+    messages = [_message(turn, number, key) for number, turn in enumerate(turns)]
+    roles = {message["role"] for message in messages}
+    # Task dialogues call the one who answers "system".
+    if key == "turns" and "assistant" not in roles and messages[0]["role"] != "system":
+        return [{**m, "role": "assistant"} if m["role"] == "system" else m for m in messages]
+    return messages
+
+
+def _message(turn: Any, number: int, key: str) -> Message:
+    """One turn, written as a string, {"role", "content"}, {"from", "value"} or {"role", "text"}."""
+    if isinstance(turn, str):
+        return {"role": ("user", "assistant")[number % 2], "content": turn}
+    if not isinstance(turn, Mapping):
+        raise InputError(f'"{key}"[{number}] is {_kind(turn)}, wanted {{"role", "content"}}')
+    said_by = _first(turn, ("role", "from"), f'"{key}"[{number}]')
+    role = ROLES.get(str(said_by).lower())
+    if role is None:
+        raise unknown(f'role in "{key}"[{number}]:', str(said_by), ROLES)
+    content = _first(turn, ("content", "value", "text"), f'"{key}"[{number}]')
+    if said_by == "function_call":
+        return {"role": role, "content": "", "tool_calls": _calls(content)}
+    extra = {name: turn[name] for name in ("tool_calls", "name", "tool_call_id") if turn.get(name)}
+    calls = extra.get("tool_calls", [])
+    if not isinstance(calls, list) or not all(isinstance(call, Mapping) for call in calls):
+        raise InputError(f'"{key}"[{number}] has tool_calls of {_kind(calls)}, wanted a list of objects')
+    return {"role": role, "content": _content(content, f'"{key}"[{number}]')} | extra
+
+
+def _first(turn: Mapping[str, Any], names: tuple[str, ...], where: str) -> Any:
+    for name in names:
+        if name in turn:
+            return turn[name]
+    raise InputError(f"{where} has the keys {', '.join(map(str, turn))}; wanted {' or '.join(names)}")
+
+
+def _content(content: Any, where: str) -> str:
+    """A string; OpenAI's list of text parts; None beside a tool call."""
+    if isinstance(content, list) and all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in content):
+        return "".join(part["text"] for part in content)
+    if content is not None and not isinstance(content, str):
+        raise InputError(f"{where} says {_kind(content)}, wanted a string")
+    return content or ""
+
+
+def _calls(content: Any) -> list[dict[str, Any]]:
+    """ShareGPT's function_call, a JSON object or a list of them, in the shape chat templates know."""
+    try:
+        calls = json.loads(content)
+    except (TypeError, json.JSONDecodeError):
+        raise InputError(f"a function_call is not JSON: {str(content)[:60]!r}") from None
+    return [{"type": "function", "function": call} for call in (calls if isinstance(calls, list) else [calls])]
+
+
+def _said(message: Message) -> str:
+    calls = message.get("tool_calls")
+    if not calls:
+        return message["content"]
+    spelt = [json.dumps(call.get("function", call), ensure_ascii=False) for call in calls]
+    return "\n".join(filter(None, [message["content"], *spelt]))
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else f"{type(value).__name__} ({str(value)[:40]!r})"

@@ -1,0 +1,267 @@
+"""Tokens of many documents, in memory or in files, behind one interface.
+
+A store is cut in *sections*: a short document is one, a long one several that follow each other. Each section
+remembers the hash of its text, so any share can be held out later without reading the text again; neighbouring
+sections of one document on the same side of that division are one document of the store.
+
+A shard is a stock safetensors file (tokens, offsets, keys, sizes, continues) that is written in one pass: a header
+of fixed length, the tokens as they come, then the index. Only the index is read into memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ..config import InputError
+
+KIND, VERSION = "instar-tokens", "1"
+SUFFIX = ".tokens.safetensors"
+HEADER = 4096  # bytes before the tokens: 8 for the length, the rest JSON padded with blanks
+KEY_BITS = 53  # a key fits a float exactly
+WIRE = {"uint16": "U16", "uint32": "U32", "uint64": "U64", "bool": "BOOL"}
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """The smallest type that holds every id of a vocabulary."""
+    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Ids of one stretch of text; key: hash of the text; size: its bytes; continues: its document goes on after it."""
+
+    ids: Sequence[int] | np.ndarray
+    key: int
+    size: int
+    continues: bool = False
+    teaches: Sequence[bool] | np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Sections end to end: tokens (N,), offsets (S+1,) into them, keys (S,), sizes (S,), continues (S,).
+
+    teaches (N,) tells which tokens are to be learnt; None: all.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    keys: np.ndarray
+    sizes: np.ndarray
+    continues: np.ndarray
+    teaches: np.ndarray | None = None
+
+
+class TokenStore:
+    """len(store) documents as token ids: tokens(i) of each, their lengths, the total, and the bytes of their text."""
+
+    def __init__(self, parts: Sequence[Part], kept: Sequence[np.ndarray] | None = None) -> None:
+        """kept: for each part, which of its sections (S,) belong to this store; all of them when left out."""
+        self.parts = tuple(parts)
+        kept = [np.ones(len(part.keys), bool) for part in parts] if kept is None else kept
+        runs = [_runs(part, mask) for part, mask in zip(self.parts, kept)]
+        self.starts, self.stops = (_join([run[side] for run in runs]) for side in (0, 1))
+        self.part_of = np.repeat(np.arange(len(runs), dtype=np.int32), [len(run[0]) for run in runs])
+        self.lengths = self.stops - self.starts
+        self.total = int(self.lengths.sum())
+        self.bytes = sum(int(part.sizes[mask].sum()) for part, mask in zip(self.parts, kept))
+        self._kept = kept
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def tokens(self, document: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """The ids [start, stop) of one document, as they lie in the store (a view, not to be written to)."""
+        length = int(self.lengths[document])
+        first = int(self.starts[document])
+        return self.parts[self.part_of[document]].tokens[
+            first + start : first + min(length if stop is None else stop, length)
+        ]
+
+    def teaches(self, document: int, start: int, stop: int) -> np.ndarray | None:
+        """Which of the ids [start, stop) are to be learnt, or None where all are."""
+        teaches = self.parts[self.part_of[document]].teaches
+        first, length = int(self.starts[document]), int(self.lengths[document])
+        return None if teaches is None else teaches[first + start : first + min(stop, length)]
+
+    def split(self, share: float) -> tuple[TokenStore, TokenStore]:
+        """(to train on, held out): the sections whose hash falls below `share` are held out, whatever the tokenizer."""
+        held = [kept & (part.keys < threshold(share)) for part, kept in zip(self.parts, self._kept)]
+        return (
+            TokenStore(self.parts, [kept & ~out for kept, out in zip(self._kept, held)]),
+            TokenStore(self.parts, held),
+        )
+
+
+def threshold(share: float) -> int:
+    """Keys below this are held out. Raises InputError outside [0, 1]."""
+    if not 0.0 <= share <= 1.0:
+        raise InputError(f"held_out={share} is outside [0, 1]")
+    return int(share * (1 << KEY_BITS))
+
+
+def _runs(part: Part, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each document of the kept sections starts and stops: neighbours that continue each other are one."""
+    joined = np.zeros(len(kept), bool)  # section s goes on from section s - 1
+    joined[1:] = kept[1:] & kept[:-1] & part.continues[:-1]
+    first = kept & ~joined
+    last = kept & ~np.append(joined[1:], False)
+    return part.offsets[:-1][first], part.offsets[1:][last]
+
+
+def _join(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, np.int64), *arrays])
+
+
+def store_in_memory(sections: Iterable[Section], vocab_size: int) -> TokenStore:
+    """A store of its own, for data that needs no files."""
+    dtype = token_dtype(vocab_size)
+    ids: list[np.ndarray] = []
+    teaches: list[np.ndarray] = []
+    index: list[tuple[int, int, bool]] = []
+    for section in sections:
+        ids.append(np.asarray(section.ids, dtype))
+        if section.teaches is not None:
+            teaches.append(np.asarray(section.teaches, bool))
+        index.append((section.key, section.size, section.continues))
+    tokens = np.concatenate([np.empty(0, dtype), *ids])
+    keys, sizes, continues = zip(*index) if index else ((), (), ())
+    part = Part(
+        tokens,
+        np.cumsum([0, *map(len, ids)], dtype=np.int64),
+        np.array(keys, np.uint64),
+        np.array(sizes, np.int64),
+        np.array(continues, bool),
+        np.concatenate(teaches) if teaches else None,
+    )
+    return TokenStore([part])
+
+
+class ShardWriter:
+    """Writes one shard under a temporary name; `close` completes, syncs and renames it, `abandon` removes it."""
+
+    def __init__(self, path: Path, vocab_size: int, fingerprint: str) -> None:
+        self.path, self.vocab_size, self.fingerprint = path, vocab_size, fingerprint
+        self.dtype = token_dtype(vocab_size)
+        self.ends = [0]
+        self.index: list[tuple[int, int, bool]] = []
+        self._draft = path.with_name(f".{path.name}.{os.getpid()}")
+        self._file = self._draft.open("wb")
+        self._file.write(b" " * HEADER)
+
+    @property
+    def total(self) -> int:
+        return self.ends[-1]
+
+    def add(self, section: Section) -> None:
+        ids = np.asarray(section.ids, self.dtype)
+        self._file.write(ids.tobytes())
+        self.ends.append(self.ends[-1] + len(ids))
+        self.index.append((section.key, section.size, section.continues))
+
+    def close(self) -> None:
+        keys, sizes, continues = zip(*self.index) if self.index else ((), (), ())
+        index = {
+            "offsets": np.array(self.ends, np.uint64),
+            "keys": np.array(keys, np.uint64),
+            "sizes": np.array(sizes, np.uint64),
+            "continues": np.array(continues, bool),
+        }
+        for array in index.values():
+            self._file.write(array.tobytes())
+        self._file.seek(0)
+        self._file.write(self._header(index))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._draft.rename(self.path)
+
+    def abandon(self) -> None:
+        self._file.close()
+        self._draft.unlink(missing_ok=True)
+
+    def _header(self, index: dict[str, np.ndarray]) -> bytes:
+        meta = {
+            "kind": KIND, "version": VERSION, "dtype": self.dtype.name, "vocab_size": str(self.vocab_size),
+            "tokenizer": self.fingerprint, "sections": str(len(self.index)), "tokens": str(self.total),
+        }  # fmt: skip
+        entries: dict[str, Any] = {"__metadata__": meta}
+        place = 0
+        for name, dtype, count in [
+            ("tokens", self.dtype, self.total),
+            *[(name, array.dtype, len(array)) for name, array in index.items()],
+        ]:
+            stop = place + count * dtype.itemsize
+            entries[name] = {"dtype": WIRE[dtype.name], "shape": [count], "data_offsets": [place, stop]}
+            place = stop
+        text = json.dumps(entries).encode()
+        assert len(text) <= HEADER - 8
+        return (HEADER - 8).to_bytes(8, "little") + text.ljust(HEADER - 8)
+
+
+class Shards(TokenStore):
+    """The shards of a prepared folder as one store; tokens stay on disk until they are looked at."""
+
+    def __init__(self, where: str | Path | Sequence[Path], fingerprint: str | None = None) -> None:
+        """fingerprint: of the tokenizer that will be used. Raises InputError for shards made by another one, a
+        damaged file, a type that does not hold the vocabulary."""
+        paths = shard_files(where) if isinstance(where, (str, Path)) else list(where)
+        super().__init__([open_shard(path, fingerprint) for path in paths])
+
+
+def shard_files(folder: str | Path) -> list[Path]:
+    """The shards of a folder in order. Raises InputError where there are none."""
+    paths = sorted(Path(folder).glob(f"*{SUFFIX}"))
+    if not paths:
+        raise InputError(f"{folder} holds no token shards (*{SUFFIX}); make them with instar data prepare")
+    return paths
+
+
+def open_shard(path: Path, fingerprint: str | None = None) -> Part:
+    """One shard, checked against its own header and against the tokenizer; tokens are memory-mapped."""
+    try:
+        with safe_open(path, "numpy") as file:
+            meta = file.metadata() or {}
+            _check_kind(path, meta)
+            index = {name: file.get_tensor(name) for name in ("offsets", "keys", "sizes", "continues")}
+            wire = str(file.get_slice("tokens").get_dtype())
+    except (SafetensorError, OSError) as error:
+        size = path.stat().st_size if path.exists() else 0
+        raise InputError(f"{path}: damaged, {size} bytes ({error}); prepare the data again") from None
+    if fingerprint is not None and meta["tokenizer"] != fingerprint:
+        raise InputError(
+            f"{path} was made by tokenizer {meta['tokenizer'][:12]}, and this run uses {fingerprint[:12]}; "
+            "prepare the data again with this tokenizer"
+        )
+    offsets = index["offsets"].astype(np.int64)
+    tokens = _map_tokens(path, meta, wire, int(offsets[-1]))
+    return Part(tokens, offsets, index["keys"], index["sizes"].astype(np.int64), index["continues"])
+
+
+def _check_kind(path: Path, meta: dict[str, str]) -> None:
+    if (meta.get("kind"), meta.get("version")) != (KIND, VERSION):
+        found = f"{meta.get('kind')} {meta.get('version')}"
+        raise InputError(f"{path}: found {found}, wanted {KIND} {VERSION}; prepare the data again")
+
+
+def _map_tokens(path: Path, meta: dict[str, str], wire: str, count: int) -> np.ndarray:
+    """The tokens where they lie. Raises InputError where the type or the number contradicts the header."""
+    dtype = token_dtype(int(meta["vocab_size"]))
+    if (meta["dtype"], wire) != (dtype.name, WIRE[dtype.name]):
+        raise InputError(
+            f"{path}: tokens are {wire}, its header says {meta['dtype']}, and a vocabulary of {meta['vocab_size']} "
+            f"needs {dtype.name}; prepare the data again"
+        )
+    if count != int(meta["tokens"]):
+        raise InputError(f"{path}: offsets end at {count}, the header says {meta['tokens']} tokens; prepare it again")
+    with path.open("rb") as file:
+        begin = 8 + int.from_bytes(file.read(8), "little")
+    return np.memmap(path, dtype, "r", begin, (count,)) if count else np.empty(0, dtype)

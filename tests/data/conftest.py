@@ -1,0 +1,62 @@
+"""A tokenizer small enough to check by eye: a byte is its own id."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from instar.data.sources import Document
+
+EOS, PAD, TURN, END = 256, 257, 258, 259
+
+
+@dataclass
+class Chat:
+    ids: list
+    teaches: list
+
+
+class ByteTokenizer:
+    """Documents are bytes and EOS; a turn is TURN, its bytes and END, of which a reply's bytes and END teach."""
+
+    vocab_size = 320
+    fingerprint = "b" * 64
+    eos, pad = EOS, PAD
+
+    def encode_batch(self, texts):
+        return [list(text.encode()) for text in texts]
+
+    def document(self, text):
+        return [*text.encode(), EOS]
+
+    def piece(self, id):
+        return chr(id) if id < 256 else f"<{id}>"
+
+    def chat(self, messages, tools=None):
+        ids, teaches = [], []
+        if tools:
+            messages = [{"role": "system", "content": f"{len(tools)} tools"}, *messages]
+        for message in messages:
+            said = [*message["content"].encode(), END]
+            ids += [TURN, *said]
+            teaches += [False, *[message["role"] == "assistant"] * len(said)]
+        return Chat(ids, teaches)
+
+    def chat_batch(self, conversations):
+        return [self.chat(messages) for messages in conversations]
+
+
+@pytest.fixture
+def tokenizer():
+    return ByteTokenizer()
+
+
+@pytest.fixture
+def document():
+    """A maker of documents: document({"text": ...}), or from a string."""
+    return lambda record, number=1: Document({"text": record} if isinstance(record, str) else record, "here", number)
+
+
+@pytest.fixture
+def real(shared):
+    """The folder of real data."""
+    return shared / "data" if (shared / "data").is_dir() else shared

@@ -1,0 +1,110 @@
+"""Records of every shape become texts and messages, and what is wrong is named."""
+
+import pytest
+
+from instar.config import InputError
+from instar.data.records import as_messages, is_dialogue, text_of, tools_of
+
+ASKED = {"role": "user", "content": "Who?"}
+SAID = {"role": "assistant", "content": "Anna."}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": [ASKED, SAID]},
+        {"turns": ["Who?", "Anna."]},
+        {"turns": [{"role": "usr", "text": "Who?"}, {"role": "sys", "text": "Anna."}]},
+        {"turns": [{"role": "user", "content": "Who?"}, {"role": "system", "content": "Anna."}]},
+        {"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "Anna."}]},
+        {"messages": [{"role": "User", "content": [{"type": "text", "text": "Who?"}]}, SAID]},
+        {"prompt": "Who?", "completion": "Anna."},
+        {"prompt": [ASKED], "completion": [SAID]},
+        {"prompt": "Who?", "response": "Anna."},
+        {"instruction": "Who?", "input": " ", "output": "Anna."},
+        {"instruction": "Who?", "instances": [{"input": "", "output": "Anna."}]},
+        {"question": "Who?", "answer": "Anna."},
+        {"question": "Who?", "std_answer": "Anna."},
+    ],
+    ids=lambda record: "+".join(record),
+)
+def test_every_dialogue_shape_gives_the_same_messages(record):
+    """One question and its answer, in the shapes that data sets use, come out alike."""
+    assert as_messages(record) == [ASKED, SAID]
+    assert is_dialogue(record)
+    assert text_of(record) == "Who?\nAnna."
+
+
+def test_alpaca_input_follows_the_instruction():
+    """What a task is about stands below the task."""
+    (asked, _) = as_messages({"instruction": "Translate.", "input": "cat", "output": "chat"})
+    assert asked["content"] == "Translate.\n\ncat"
+
+
+def test_a_system_message_stays_one():
+    """Only in task dialogues without an assistant is the system the one who answers."""
+    told = {"role": "system", "content": "Be brief."}
+    assert as_messages({"messages": [told, ASKED, SAID]})[0] == told
+    assert as_messages({"turns": [told, ASKED, SAID]})[0] == told
+
+
+def test_a_text_of_its_own_wins():
+    """A document that also has a question is still a document to pretraining."""
+    record = {"text": "A story.", "question": "Who?", "answer": "Anna."}
+    assert text_of(record) == "A story."
+    assert not is_dialogue(record)
+
+
+def test_function_calls_and_observations_become_tool_calls_and_tools():
+    """ShareGPT's tool turns reach the template in the shape that it knows."""
+    record = {
+        "conversations": [
+            {"from": "human", "value": "Add."},
+            {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 1}}'},
+            {"from": "observation", "value": "2"},
+        ],
+        "tools": '[{"name": "add"}]',
+    }
+    _, call, result = as_messages(record)
+    assert call["tool_calls"] == [{"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}]
+    assert (call["role"], result["role"]) == ("assistant", "tool")
+    assert tools_of(record) == [{"name": "add"}]
+    assert text_of(record) == 'Add.\n{"name": "add", "arguments": {"a": 1}}\n2'
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"body": "x", "id": 3}, r'keys body, id; wanted one of \{"text"\}'),
+        ({}, r"keys \(none\)"),
+        ({"messages": "hello"}, r'"messages" is str .*wanted a list of messages'),
+        ({"messages": [{"role": "user"}]}, r'"messages"\[0\] has the keys role; wanted content or value or text'),
+        ({"messages": [{"role": "asistant", "content": ""}]}, "did you mean assistant?"),
+        ({"messages": [{"role": "user", "content": 5}]}, r"says int \('5'\), wanted a string"),
+        ({"messages": [3]}, r'"messages"\[0\] is int'),
+        ({"prompt": 1, "completion": "x"}, r'"prompt" is int'),
+        ({"messages": [{"role": "user", "content": "", "tool_calls": "x"}]}, "wanted a list of objects"),
+        ({"conversations": [{"from": "function_call", "value": "add("}]}, "function_call is not JSON"),
+    ],
+)
+def test_a_record_of_another_shape_names_what_was_found_and_wanted(record, message):
+    """Story: a misnamed field that trains on nothing. Every mistake is an InputError that names keys or values."""
+    with pytest.raises(InputError, match=message):
+        as_messages(record)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [({"text": None}, '"text" is null'), ({"text": "a\ud800b"}, r"character 2 is U\+D800, half of a surrogate pair")],
+)
+def test_a_text_that_is_none_is_refused(record, message):
+    """A null field and half a character are the data's mistakes, not a crash in the tokenizer."""
+    with pytest.raises(InputError, match=message):
+        text_of(record)
+
+
+@pytest.mark.parametrize("tools", ["[", '{"a": 1}', 7])
+def test_tools_must_be_a_list(tools):
+    """Tools are a list, or its JSON."""
+    with pytest.raises(InputError, match='"tools" is'):
+        tools_of({"tools": tools})
