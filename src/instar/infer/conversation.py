@@ -1,0 +1,62 @@
+"""A conversation: what was said so far, and the next answer in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..config import InputError
+from ..config.options import SamplingOptions
+from ..model.transformer import Transformer
+from ..text.tokenizer import Tokenizer
+from .text import stream
+
+Message = dict[str, str]
+
+
+class Conversation:
+    """Knows nothing of screens: `answer` yields text, and stopping early keeps what was said."""
+
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, options: SamplingOptions, *, system: str = "", seed: int = 0
+    ) -> None:
+        self.model, self.tokenizer, self.options, self.seed = model, tokenizer, options, seed
+        self.system = [{"role": "system", "content": system}] if system else []
+        self.messages: list[Message] = list(self.system)
+
+    def reset(self) -> None:
+        """Forget everything but the system message."""
+        self.messages = list(self.system)
+
+    def answer(self, text: str) -> Iterator[str]:
+        """The answer to a user's message, in pieces.
+
+        The message and the answer become part of the conversation, also where the iterator is closed half-way, with
+        what was answered by then; a message that was stopped before the first piece is forgotten. Raises InputError,
+        and forgets the message, where the conversation no longer fits the model.
+        """
+        asked = [*self.messages, {"role": "user", "content": text}]
+        ids = self.tokenizer.chat(asked, add_generation_prompt=True).ids
+        pieces: list[str] = []
+        ended = False
+        try:
+            for piece in stream(self.model, self.tokenizer, ids, options=self._room(len(ids)), seed=self._turn_seed()):
+                pieces.append(piece)
+                yield piece
+            ended = True
+        finally:
+            if pieces or ended:
+                self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]
+
+    def _turn_seed(self) -> int:
+        """Each turn draws anew, and the whole conversation can be repeated."""
+        return self.seed + len(self.messages)
+
+    def _room(self, used: int) -> SamplingOptions:
+        """The options, with an answer no longer than what is left of the model's context."""
+        limit = self.model.config.max_positions
+        if used > limit:
+            raise InputError(
+                f"the conversation has {used} tokens and the model reads {limit}; say /reset to begin anew"
+            )
+        return replace(self.options, max_new_tokens=min(limit + 1 - used, self.options.max_new_tokens))
