@@ -1,0 +1,212 @@
+"""What looks at a run while it trains: progress, the metrics file, held-out loss, samples.
+
+Each is called after every step with the trainer and the step's record; `Evaluate` adds to the record, so it stands
+before those that write it down.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from ..batch import Batch
+from .commit import replace_text
+from .dist import Ranks
+from .objectives import Objective, Sums
+from .trainer import Record, Trainer
+
+Say = Callable[[str], None]
+PLAIN_SECONDS = 10.0
+
+
+class Progress:
+    """A bar on stderr while somebody watches, else a line every ten seconds through `say`."""
+
+    def __init__(self, title: str, say: Say, *, live: bool | None = None) -> None:
+        """live: draw a bar; None finds out whether stderr is a terminal."""
+        self.title = title
+        self._say = say
+        self._bar = _bar() if (sys.stderr.isatty() if live is None else live) else None
+        self._task = self._bar.add_task(title, total=None, figures="") if self._bar else None
+        self._spoken = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if self._bar:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            self._say(text)
+
+    def __call__(self, trainer: Trainer, record: Record) -> None:
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, total=trainer.steps, completed=trainer.step, figures=_figures(record))
+        elif time.perf_counter() - self._spoken >= PLAIN_SECONDS or trainer.step == trainer.steps:
+            self._spoken = time.perf_counter()
+            left = trainer.seconds / max(1, trainer.step) * (trainer.steps - trainer.step)
+            self._say(f"{self.title}: step {trainer.step}/{trainer.steps}, {_figures(record)}, {left:.0f} s left")
+
+
+def _bar() -> Bar:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    return Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), refresh_per_second=4)
+
+
+def _figures(record: Record) -> str:
+    loss = "no targets" if record["loss"] is None else f"loss {record['loss']:.3f}"
+    return f"{loss}, {record['tokens_per_second']:,.0f} tokens/s, lr {record['lr']:.1e}"
+
+
+class MetricsLog:
+    """metrics.jsonl: one object a step, without gap or repeat when a run goes on from an earlier step."""
+
+    def __init__(self, path: Path, step: int = 0) -> None:
+        """step: the last step that counts."""
+        forget_after(step, path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def __call__(self, trainer: Trainer, record: Record) -> None:
+        self._file.write(json.dumps(_finite(record)) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def forget_after(step: int, path: Path) -> None:
+    """Drop the rows of later steps, which a run that died has left, so that a run that goes on repeats none."""
+    kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
+    replace_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def _lines(path: Path) -> list[str]:
+    """The whole lines of a log; one that was cut off by a crash is left out."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    return text[: text.rfind("\n") + 1].splitlines()
+
+
+def _finite(record: Record) -> Record:
+    """JSON knows no NaN: a figure that is not finite is written as null."""
+    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in record.items()}
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Rows that are measured, never learnt, `micro_rows` at a time."""
+
+    rows: Sequence[Any]
+    collate: Callable[[Sequence[Any]], Batch]
+    micro_rows: int
+
+    @torch.no_grad()
+    def measure(self, model: Any, objective: Objective, ranks: Ranks) -> dict[str, float]:
+        """Means over all targets of all rows, whatever the size of the batches and the number of ranks, and `targets`,
+        how many there are. The model's mode is left as it was."""
+        training = model.training
+        model.eval()
+        shared = len(self.rows) >= ranks.world  # so that every rank has a row; else each reads them all
+        own = range(ranks.rank, len(self.rows), ranks.world) if shared else range(len(self.rows))
+        sums = Sums()
+        for start in range(0, len(own), self.micro_rows):
+            batch = self.collate([self.rows[row] for row in own[start : start + self.micro_rows]])
+            sums.add(objective(model, batch.to(model.device)))
+        model.train(training)
+        vector = sums.vector().double()
+        if shared:
+            ranks.add([vector])
+        values = vector.tolist()
+        return sums.means(values) | {"targets": int(values[len(values) // 2])}
+
+
+@dataclass
+class Evaluate:
+    """Every `every` steps and after the last one, the held-out means, put into the step's record as held_out_loss,
+    held_out_accuracy, ..."""
+
+    held_out: HeldOut | None
+    every: int
+    say: Say
+    means: dict[str, float] | None = None
+
+    def __call__(self, trainer: Trainer, record: Record) -> None:
+        if not _due(trainer, self.every) or self.held_out is None:
+            return
+        self.means = self.held_out.measure(trainer.model, trainer.objective, trainer.ranks)
+        record.update({f"held_out_{name}": value for name, value in self.means.items() if name != "targets"})
+        loss = self.means["loss"]
+        self.say(f"step {trainer.step:,}: held-out loss {loss:.4f}, perplexity {math.exp(loss):.2f}")
+
+    def measure(self, trainer: Trainer) -> dict[str, float] | None:
+        """The means of the last step; None where nothing is held out."""
+        if self.means is None and self.held_out is not None:  # the run went on from its own end
+            self.means = self.held_out.measure(trainer.model, trainer.objective, trainer.ranks)
+        return self.means
+
+
+def _due(trainer: Trainer, every: int) -> bool:
+    return trainer.step == trainer.steps or (every > 0 and trainer.step % every == 0)
+
+
+class Speak(Protocol):
+    def __call__(self, model: Any, prompts: Sequence[Sequence[int]]) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Every `every` steps and after the last one, what the model says to each prompt (ids): shown and written down."""
+
+    prompts: Sequence[tuple[str, Sequence[int]]]
+    speak: Speak
+    path: Path
+    every: int
+    say: Say
+
+    def __call__(self, trainer: Trainer, record: Record) -> None:
+        if not _due(trainer, self.every) or not self.prompts:
+            return
+        trainer.model.eval()
+        with _uncompiled() if trainer.options.compile else nullcontext():
+            answers = self.speak(trainer.model, [ids for _, ids in self.prompts])
+        trainer.model.train()
+        rows = [
+            {"step": trainer.step, "prompt": prompt, "text": text} for (prompt, _), text in zip(self.prompts, answers)
+        ]
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        for row in rows:
+            self.say(f"  {_short(str(row['prompt']))} → {_short(str(row['text']))}")
+
+
+def _uncompiled() -> AbstractContextManager[None]:
+    """Generation has a cache and one token at a time: shapes that are not worth a compilation here."""
+    return torch.compiler.set_stance("force_eager")
+
+
+def _short(text: str, size: int = 100) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= size else f"{line[: size - 1]}…"

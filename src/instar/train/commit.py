@@ -1,0 +1,119 @@
+"""A folder that appears complete or not at all, and can be checked later: the commit protocol of checkpoints.
+
+Everything is written under another name, listed with size and sha256 in MANIFEST.json, synced, then renamed. A folder
+is never written into again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ..config import InputError
+
+MANIFEST = "MANIFEST.json"
+DRAFT, TRASH = ".tmp-", ".trash-"
+
+
+def commit(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write into a draft, seal it, and make it `folder`. Raises FileExistsError where that exists."""
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists, and a committed folder is never overwritten")
+    draft = folder.with_name(f"{folder.name}{DRAFT}{uuid4().hex[:8]}")
+    draft.mkdir(parents=True)
+    try:
+        fill(draft)
+        _seal(draft)
+        draft.rename(folder)
+        sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The manifest, once every file is what it lists. Raises InputError naming the file that is not and both values."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{folder} has no {MANIFEST}: it was never completed")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        listed = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{path} is damaged") from None
+    found = {_name(file, folder): file for file in _files(folder)}
+    if found.keys() != listed.keys():
+        missing, extra = sorted(listed.keys() - found.keys()), sorted(found.keys() - listed.keys())
+        raise InputError(f"{folder}: missing {missing or 'nothing'}, not in its manifest {extra or 'nothing'}")
+    for name, wanted in listed.items():
+        have = _measure(found[name])
+        if have != wanted:
+            raise InputError(f"{folder / name} is damaged: found {_show(have)}, wanted {_show(wanted)}")
+    return manifest
+
+
+def discard(folder: Path) -> None:
+    """Remove a committed folder: it stops being one in a single step, however long deleting takes."""
+    trash = folder.with_name(f"{folder.name}{TRASH}{uuid4().hex[:8]}")
+    folder.rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def sweep(parent: Path) -> None:
+    """Remove what a killed process left half written or half deleted."""
+    for left in [*parent.glob(f"*{DRAFT}*"), *parent.glob(f"*{TRASH}*")]:
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file so that its old or its new content is there at any time."""
+    draft = path.with_name(f".{path.name}{DRAFT}{uuid4().hex[:8]}")
+    draft.write_text(text, encoding="utf-8")
+    sync(draft)
+    draft.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the entries of a folder, onto the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _seal(folder: Path) -> None:
+    files: dict[str, dict[str, Any]] = {}
+    for path in _files(folder):
+        size, digest = _measure(path)
+        files[_name(path, folder)] = {"bytes": size, "sha256": digest}
+        sync(path)
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps({"format": 1, "files": files}, indent=1) + "\n", encoding="utf-8")
+    sync(manifest)
+    for place in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
+        sync(place)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _measure(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        return path.stat().st_size, file_digest(file, "sha256").hexdigest()
+
+
+def _show(measured: tuple[int, str]) -> str:
+    return f"{measured[0]} bytes with sha256 {measured[1][:12]}"

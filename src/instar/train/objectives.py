@@ -1,0 +1,137 @@
+"""What a model learns from a batch: objectives, which return sums and counts, never means.
+
+Pretraining, masked, span, seq2seq and SFT are one function here; they differ in how the collator fills `targets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..batch import IGNORE, Batch, Loss
+
+Objective = Callable[[Any, Batch], Loss]
+
+
+def mean(loss: Loss, targets: int) -> Tensor:
+    """What is differentiated: every term's sum over the targets of a whole step, of which this may be a part."""
+    return torch.stack([total / targets for total, _ in loss.terms.values()]).sum()
+
+
+class Sums:
+    """The losses of several batches added up where they were computed; nothing is read until `vector` is."""
+
+    def __init__(self) -> None:
+        self.terms: list[str] = []
+        self.totals: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, loss: Loss) -> None:
+        self.terms = list(loss.terms)
+        for name, (total, count) in {**loss.terms, **loss.metrics}.items():
+            self.totals[name] = total.detach() + self.totals.get(name, 0)
+            self.counts[name] = count + self.counts.get(name, 0)
+
+    def vector(self) -> Tensor:
+        """Every total, then every count, in the dtype of the first term: what ranks add up."""
+        first = next(iter(self.totals.values()))
+        totals = [total.to(first.dtype) for total in self.totals.values()]
+        return torch.cat([torch.stack(totals), first.new_tensor([float(count) for count in self.counts.values()])])
+
+    def means(self, vector: list[float]) -> dict[str, float]:
+        """The read vector -> the mean of each term and metric, and `loss`, the sum of the terms' means."""
+        half = len(self.totals)
+        means = {name: vector[n] / max(1.0, vector[half + n]) for n, name in enumerate(self.totals)}
+        return {"loss": sum(means[name] for name in self.terms)} | means
+
+
+def next_token(model: Any, batch: Batch, *, chunk: int = 2048, head: str = "lm") -> Loss:
+    """Cross-entropy in nats over the positions that teach; metrics: accuracy, the share whose likeliest token is right.
+
+    Only teaching positions reach the head, `chunk` of them at a time (0: all at once), so logits of the others never
+    exist, and vocabulary-sized logits of all positions never exist together.
+    """
+    targets = batch.targets.flatten()
+    teaching = (targets != IGNORE).nonzero().squeeze(1)
+    hidden = model.hidden(batch.tokens, view=batch.view).flatten(0, 1)
+    if len(teaching) < len(targets):
+        hidden, targets = hidden.index_select(0, teaching), targets.index_select(0, teaching)
+    loss, correct = cross_entropy_sum(hidden, targets, model.heads[head], chunk)
+    count = len(targets)
+    return Loss(terms={"loss": (loss, count)}, metrics={"accuracy": (correct, count)})
+
+
+def cross_entropy_sum(hidden: Tensor, targets: Tensor, head: nn.Module, chunk: int = 0) -> tuple[Tensor, Tensor]:
+    """hidden (N, D), targets (N,) without IGNORE -> summed cross-entropy and number of right guesses, both 0-dim."""
+    size = chunk or max(1, len(targets))
+    loss, correct = ChunkedCrossEntropy.apply(targets, head, size, torch.is_grad_enabled(), hidden, *head.parameters())
+    return loss, correct
+
+
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """Cross-entropy over chunks of rows that finishes with a chunk's logits before it makes the next.
+
+    The gradient of a chunk is taken while its logits exist, so the backward pass only scales what is there: three
+    products in all, as without chunks, where recomputing the logits would make four.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, targets: Tensor, head: nn.Module, chunk: int, learn: bool, hidden: Tensor, *weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        needed = [learn and need for need in ctx.needs_input_grad[4:]]
+        ctx.sums = [torch.zeros_like(value) if need else None for value, need in zip((hidden, *weights), needed)]
+        inside = [weight for weight, need in zip(weights, needed[1:]) if need]
+        totals = [total for total in ctx.sums[1:] if total is not None]
+        loss = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
+        correct = torch.zeros((), dtype=torch.int64, device=hidden.device)
+        for start in range(0, len(targets), chunk):
+            rows = slice(start, start + chunk)
+            into = [*([ctx.sums[0][rows]] if needed[0] else []), *totals]
+            one, right = _chunk(hidden[rows].detach(), targets[rows], head, needed[0], inside, into)
+            loss += one
+            correct += right
+        ctx.mark_non_differentiable(correct)
+        return loss, correct
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale: Tensor, _: Tensor) -> Any:
+        sums, ctx.sums = ctx.sums, None
+        return (
+            None,
+            None,
+            None,
+            None,
+            *(total if total is None else total.mul_(scale.to(total.dtype)) for total in sums),
+        )
+
+
+def _chunk(
+    hidden: Tensor, targets: Tensor, head: nn.Module, through: bool, weights: list[Tensor], into: list[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Loss and right guesses of one chunk; adds the gradients of hidden (where `through`) and weights to `into`."""
+    with torch.set_grad_enabled(bool(into)):
+        logits = head(hidden.requires_grad_(through))
+    loss, correct, gradient = _softmax_loss(logits.detach(), targets)
+    if into:
+        sources = [hidden, *weights] if through else weights
+        torch._foreach_add_(into, list(torch.autograd.grad(logits, sources, gradient)))
+    return loss, correct
+
+
+def _softmax_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """logits (N, V) -> summed loss, right guesses, gradient of the loss with respect to the logits (N, V)."""
+    columns = targets.unsqueeze(1)
+    highest = logits.amax(1, keepdim=True)
+    chosen = logits.gather(1, columns)
+    powers = (logits - highest).exp_()
+    total = powers.sum(1, keepdim=True)
+    loss = (total.log() + highest - chosen).sum()
+    gradient = powers.div_(total)
+    gradient.scatter_add_(1, columns, gradient.new_full(columns.shape, -1.0))
+    return loss, (chosen >= highest).sum(), gradient

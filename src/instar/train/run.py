@@ -1,0 +1,117 @@
+"""The folder of one run: whose it is, what was decided at its start, what came out."""
+
+from __future__ import annotations
+
+import json
+import platform
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import __version__
+from ..config import InputError, dump_yaml, load_yaml
+from .commit import replace_text
+
+RECIPE, REPORT, METRICS, SAMPLES, CHECKPOINTS = (
+    "instar.yaml",
+    "report.json",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "checkpoints",
+)
+NEIGHBOURS = {"grow.json"}  # what the command that runs the stages may have put there before
+
+
+class RunFolder:
+    """A folder that holds this run and nothing else."""
+
+    def __init__(self, path: str | Path, *, resume: bool) -> None:
+        """Raises InputError, before anything is touched, where the folder holds something else, or a run that was not
+        asked to go on."""
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--out {self.path} is a file; name a folder")
+        ours = (self.path / RECIPE).is_file()
+        found = {entry.name for entry in self.path.iterdir()} - NEIGHBOURS if self.path.exists() else set()
+        if found and not ours:
+            raise InputError(
+                f"--out {self.path} holds {len(found)} files that are not a run of instar, {min(found)} for one; "
+                "name another folder"
+            )
+        self.finished = ours and (self.path / REPORT).is_file()
+        self.resume = resume
+        if (self.finished or self.has_checkpoints()) and not resume:
+            state = "a finished run" if self.finished else "a run that was stopped"
+            raise InputError(f"--out {self.path} holds {state}; add --resume to go on, or name another folder")
+
+    def has_checkpoints(self) -> bool:
+        return any((self.path / CHECKPOINTS).glob("step-*"))
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def read_report(self) -> dict[str, Any]:
+        return json.loads((self.path / REPORT).read_text(encoding="utf-8"))
+
+    def write_report(self, report: Mapping[str, Any]) -> None:
+        """The last file of a run: with it the run is finished."""
+        replace_text(self.path / REPORT, json.dumps(dict(report), ensure_ascii=False, indent=1) + "\n")
+
+    def read_recipe(self) -> dict[str, Any]:
+        """What an earlier start of this run decided; empty where there was none."""
+        path = self.path / RECIPE
+        return load_yaml(path) if path.is_file() else {}
+
+    def write_recipe(self, recipe: Mapping[str, Any]) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        replace_text(self.path / RECIPE, dump_yaml(recipe))
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on."""
+    return {
+        "instar": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+    }
+
+
+def folder_digest(folder: Path) -> str:
+    """sha256 of what makes a model what it is: its config, its weights, its tokenizer."""
+    total = sha256()
+    names = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+    paths = [folder / name for name in names] + sorted(folder.glob("*.safetensors"))
+    for path in paths:
+        if path.is_file():
+            with path.open("rb") as file:
+                total.update(path.name.encode() + b"\0" + file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Gives a function that tells whether Ctrl-C or SIGTERM came; a second signal stops at once."""
+    asked = threading.Event()
+
+    def note(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield asked.is_set
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,340 @@
+"""The stages of a life that train, each a source of batches and an objective on the one loop: pretrain and sft.
+
+A stage reads folders, writes a folder that any tool of the field can load, and returns a report. It prints nothing:
+what it has to say goes to `say`, and every number it says stands in the report.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..config import InputError, Interrupted, ModelConfig, to_dict
+from ..config.options import PretrainOptions, SftOptions, TrainOptions
+from ..data.collate import Collate
+from ..data.corpus import TokenStore, fingerprint, load_tokens, read
+from ..data.dialogues import load_dialogues
+from ..data.loader import Loader
+from ..data.packing import PACKINGS, Row
+from ..hub.families import family_of
+from ..hub.files import resolve, save_model
+from ..hub.folders import load, load_tokenizer
+from ..infer.text import generate
+from ..model.transformer import Transformer
+from ..text.tokenizer import Tokenizer, check_fits
+from .callbacks import Evaluate, HeldOut, MetricsLog, Progress, Samples, Say, forget_after
+from .checkpoint import Checkpoints
+from .dist import Ranks, join, local_device
+from .machine import DTYPES, describe, fast_fp32, pick_device, pick_dtype
+from .objectives import next_token
+from .run import CHECKPOINTS, METRICS, SAMPLES, RunFolder, folder_digest, stop_on_signal, versions
+from .trainer import Trainer
+
+Options = PretrainOptions | SftOptions
+Report = dict[str, Any]
+# Options that change nothing about what is learnt: a run may go on with other values.
+FREE = {"out", "device", "dtype", "quiet", "json", "resume", "evaluate", "checkpoint", "model", "tokenizer"}
+FREE_TRAIN = {"micro_tokens", "workers", "compile", "recompute", "loss_chunk"}
+PROMPT, ANSWER = 12, 48  # tokens of a sample
+RECENT = 20  # steps whose mean is the final training loss
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What makes a stage this stage; all else is the same for every one."""
+
+    stage: str
+    options: Options
+    tokenizer: Tokenizer
+    model: Callable[[], Transformer]
+    store: TokenStore
+    counts: Mapping[str, Any]
+    stops: Sequence[int]
+    fingerprint: str
+    parent: Mapping[str, str] = field(default_factory=dict)
+
+
+def pretrain(options: PretrainOptions, *, say: Say | None = None) -> Report:
+    """Train a new model on texts; returns what it achieved. Raises InputError, and Interrupted after a signal."""
+    say = say or _silent
+    folder = RunFolder(options.out, resume=options.resume)
+    if folder.finished:
+        return _finished_before(folder, say)
+    tokenizer = load_tokenizer(options.tokenizer)
+    config = _shape(options, tokenizer)
+    store, counts = load_tokens(options.data, tokenizer)
+    plan = Plan(
+        "pretrain", options, tokenizer, lambda: Transformer(config, seed=options.seed), store, counts,
+        stops=[tokenizer.eos] if tokenizer.eos is not None else [], fingerprint=fingerprint(options.data),
+    )  # fmt: skip
+    return _run(plan, folder, say)
+
+
+def sft(options: SftOptions, *, say: Say | None = None) -> Report:
+    """Teach a model to answer from dialogues; returns what it achieved. Raises InputError, and Interrupted after a
+    signal."""
+    say = say or _silent
+    folder = RunFolder(options.out, resume=options.resume)
+    if folder.finished:
+        return _finished_before(folder, say)
+    parent = resolve(options.model)
+    model, tokenizer = load(parent)
+    family_of(model.config)
+    _check_context(options.train, model.config)
+    store, counts = load_dialogues(read(options.data), tokenizer, context=options.train.context, teach=options.teach)
+    plan = Plan(
+        "sft", options, tokenizer, lambda: model, store, counts, stops=tokenizer.stops,
+        fingerprint=fingerprint(options.data),
+        parent={"name": options.model, "folder": str(parent), "sha256": folder_digest(parent)},
+    )  # fmt: skip
+    return _run(plan, folder, say)
+
+
+def _finished_before(folder: RunFolder, say: Say) -> Report:
+    say(f"{folder.path} is finished; nothing is left to do")
+    return folder.read_report()
+
+
+def _shape(options: PretrainOptions, tokenizer: Tokenizer) -> ModelConfig:
+    """The model's shape, its vocabulary from the tokenizer unless it was given; checked before any work."""
+    config = replace(options.model, vocab_size=options.model.vocab_size or tokenizer.vocab_size)
+    check_fits(tokenizer, config.vocab_size)
+    family_of(config)
+    _check_context(options.train, config)
+    return config
+
+
+def _check_context(options: TrainOptions, config: ModelConfig) -> None:
+    if options.context > config.max_positions:
+        raise InputError(
+            f"train.context={options.context} is longer than the model's max_positions={config.max_positions}; "
+            "shorten the one or, for a new model, raise the other with --model.max-positions"
+        )
+    if options.batch_tokens < options.context:
+        raise InputError(
+            f"train.batch_tokens={options.batch_tokens} is less than one row of train.context={options.context} tokens"
+        )
+
+
+def _run(plan: Plan, folder: RunFolder, say: Say) -> Report:
+    device = local_device(pick_device(plan.options.device))
+    ranks = join(device)
+    try:
+        return Stage(plan, folder, device, ranks, say if ranks.rank == 0 else _silent).run()
+    finally:
+        ranks.close()
+
+
+class Stage:
+    """One run of one plan on this machine."""
+
+    def __init__(self, plan: Plan, folder: RunFolder, device: torch.device, ranks: Ranks, say: Say) -> None:
+        self.plan, self.folder, self.device, self.ranks, self.say = plan, folder, device, ranks, say
+        self.options, self.train = plan.options, plan.options.train
+        self.dtype = self._pick_dtype()
+        self.learnt, self.kept = plan.store.split(self.options.held_out)
+        self.loader = self._loader()
+        self.steps = _steps(self.train, self.loader)
+        self.objective = partial(next_token, chunk=self.train.loss_chunk)
+        torch.manual_seed(self.options.seed + ranks.rank)  # dropout's draws
+        self.model = plan.model().to(device)
+        self.model.compute = self.dtype
+
+    def run(self) -> Report:
+        """Train, measure, save. Raises Interrupted, after saving, where a signal came."""
+        quiet = self.options.quiet or self.ranks.rank > 0
+        progress = Progress(self.plan.stage, self.say, live=False if quiet else None)
+        recent: deque[float] = deque(maxlen=RECENT)
+        evaluate = Evaluate(self._held_out(), self.options.evaluate.every, progress.say)
+        with ExitStack() as stack:
+            stack.callback(self.loader.close)
+            stack.enter_context(fast_fp32(self.device))
+            trainer = Trainer(
+                self.model, self.objective, self.loader, self.train, steps=self.steps, ranks=self.ranks,
+                stop=stack.enter_context(stop_on_signal()), say=progress.say,
+            )  # fmt: skip
+            start = self._begin(trainer, checkpoints := self._checkpoints(progress.say))
+            trainer.on_step = [evaluate, lambda _, record: recent.append(record["loss"] or math.nan)]
+            if self.ranks.rank == 0:
+                forget_after(start, self.folder / SAMPLES)
+                log = stack.enter_context(closing(MetricsLog(self.folder / METRICS, start)))
+                trainer.on_step += [self._samples(progress.say), log]
+            trainer.on_step += [checkpoints, stack.enter_context(progress)]
+            trainer.fit()
+        if trainer.stopped:
+            raise Interrupted(
+                f"stopped at step {trainer.step} of {self.steps}, saved in {self.folder.path}; "
+                "the same command with --resume goes on"
+            )
+        report = self._report(trainer, evaluate, recent)
+        if self.ranks.rank == 0:
+            _save_model(self.model, self.plan, self.folder.path)
+            self.folder.write_report(report)
+        return report
+
+    def _begin(self, trainer: Trainer, checkpoints: Checkpoints) -> int:
+        """Write down what was decided, say it, and go on from a checkpoint where there is one; returns its step."""
+        start = checkpoints.restore(trainer) if self.folder.resume else 0
+        if self.ranks.rank == 0 and not start:
+            self.folder.write_recipe(self._recipe())
+        figures = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in self.plan.counts.items() if value)
+        self.say(f"data: {figures}; {len(self.kept):,} documents with {self.kept.total:,} tokens held out")
+        self.say(
+            f"model: {self.model.size():,} weights; {self.steps:,} steps of {self.loader.batch_rows} x "
+            f"{self.train.context} tokens in {_word(self.dtype)} on {self.device}"
+            + (f", going on from step {start:,}" if start else "")
+        )
+        return start
+
+    def _pick_dtype(self) -> torch.dtype:
+        """What was measured once holds for all ranks, and for a run that goes on: a busy machine measures otherwise."""
+        before = self.folder.read_recipe().get("compute") if self.folder.resume else None
+        name = before if before and self.options.dtype == "auto" else self.options.dtype
+        short = pick_dtype(str(name), self.device) == torch.bfloat16
+        first_says = torch.tensor(float(short and self.ranks.rank == 0), device=self.device)
+        self.ranks.add([first_says])
+        return torch.bfloat16 if first_says.item() else torch.float32
+
+    def _loader(self) -> Loader:
+        options = self.train
+        return Loader(
+            self._rows(self.learnt), Collate(self.learnt, options.context, self.plan.tokenizer.pad),
+            batch_rows=options.batch_tokens // options.context,
+            micro_rows=max(1, options.micro_tokens // options.context) if options.micro_tokens else 0,
+            seed=self.options.seed, rank=self.ranks.rank, world=self.ranks.world, workers=options.workers,
+        )  # fmt: skip
+
+    def _rows(self, store: TokenStore) -> Sequence[Row]:
+        return PACKINGS[self.options.packing](store.lengths, self.train.context)
+
+    def _held_out(self) -> HeldOut | None:
+        """The rows that are measured, evenly spread over all that are held out; None where nothing is."""
+        rows = self._rows(self.kept)
+        count = min(len(rows), self.options.evaluate.rows or len(rows))
+        if not count:
+            return None
+        chosen = [rows[number * len(rows) // count] for number in range(count)]
+        collate = Collate(self.kept, self.train.context, self.plan.tokenizer.pad)
+        return HeldOut(chosen, collate, self.loader.micro_rows)
+
+    def _samples(self, say: Say) -> Samples:
+        store = self.kept if len(self.kept) else self.learnt
+        count = min(self.options.evaluate.samples, len(store))
+        prompts = [_prompt(store, number * len(store) // count) for number in range(count)]
+        room = self.model.config.max_positions - ANSWER
+        shown = [(self.plan.tokenizer.decode(ids), ids) for ids in prompts if len(ids) <= room]
+        return Samples(
+            shown,
+            partial(_speak, tokenizer=self.plan.tokenizer),
+            self.folder / SAMPLES,
+            self.options.evaluate.every,
+            say,
+        )
+
+    def _checkpoints(self, say: Say) -> Checkpoints:
+        return Checkpoints(
+            self.folder / CHECKPOINTS, every=self.options.checkpoint.every, keep=self.options.checkpoint.keep,
+            identity=self._identity(), export=partial(_save_model, self.model, self.plan), say=say,
+        )  # fmt: skip
+
+    def _identity(self) -> dict[str, Any]:
+        """What a run must share with the one it goes on from."""
+        options = to_dict(self.options)
+        shape = to_dict(self.model.config)
+        lasting = {name: value for name, value in options.items() if name not in FREE}
+        lasting["train"] = {name: value for name, value in options["train"].items() if name not in FREE_TRAIN}
+        return {
+            "stage": self.plan.stage, "options": lasting, "model": shape, "compute": _word(self.dtype),
+            "steps": self.steps, **self._inputs(),
+        }  # fmt: skip
+
+    def _inputs(self) -> dict[str, Any]:
+        return {
+            "data": self.plan.fingerprint,
+            "tokenizer": self.plan.tokenizer.fingerprint,
+            "parent": self.plan.parent.get("sha256"),
+        }
+
+    def _recipe(self) -> dict[str, Any]:
+        """instar.yaml: enough to make this run again and to know where it came from."""
+        return {
+            "stage": self.plan.stage, "seed": self.options.seed, "compute": _word(self.dtype),
+            "options": to_dict(self.options), "model": to_dict(self.model.config), "versions": versions(),
+            "hardware": describe(self.device) | {"ranks": self.ranks.world}, "parent": dict(self.plan.parent),
+            "data": {"fingerprint": self.plan.fingerprint, **self.plan.counts},
+            "tokenizer": {"fingerprint": self.plan.tokenizer.fingerprint},
+        }  # fmt: skip
+
+    def _report(self, trainer: Trainer, evaluate: Evaluate, recent: Sequence[float]) -> Report:
+        losses = [loss for loss in recent if math.isfinite(loss)]
+        return {
+            "stage": self.plan.stage, "parameters": self.model.size(), "steps": trainer.step,
+            "skipped_steps": trainer.skipped, "tokens": trainer.tokens, "teaching_tokens": trainer.targets,
+            "training_loss": sum(losses) / len(losses) if losses else None,
+            **self._measured(trainer, evaluate),
+            "seconds": round(trainer.seconds, 1),
+            "tokens_per_second": round(trainer.tokens / max(trainer.seconds, 1e-9), 1),
+            "compute": _word(self.dtype), "device": str(self.device), "data": dict(self.plan.counts),
+        }  # fmt: skip
+
+    def _measured(self, trainer: Trainer, evaluate: Evaluate) -> Report:
+        """Held-out figures of the finished model. Bits per byte charges the first token of a row, which nothing
+        predicts, like the others; of a stage where only some tokens teach it would mean nothing."""
+        means = evaluate.measure(trainer)
+        if means is None:
+            self.say("nothing is held out, so there is no held-out loss; raise held_out or give more documents")
+            return {"held_out_loss": None}
+        whole = self.kept.bytes and all(part.teaches is None for part in self.kept.parts)
+        bits = means["loss"] / math.log(2) * self.kept.total / self.kept.bytes if whole else None
+        return {
+            "held_out_loss": means["loss"], "perplexity": math.exp(means["loss"]), "bits_per_byte": bits,
+            "held_out_accuracy": means["accuracy"], "held_out_targets": means["targets"],
+        }  # fmt: skip
+
+
+def _steps(options: TrainOptions, loader: Loader) -> int:
+    """The run's optimizer steps. Raises InputError where there are none."""
+    if options.steps < 0 or (options.steps == 0 and options.epochs <= 0):
+        raise InputError(
+            f"train.steps={options.steps} and train.epochs={options.epochs} give no optimizer step; "
+            "set one of them higher"
+        )
+    return options.steps or loader.steps(options.epochs)
+
+
+def _save_model(model: Transformer, plan: Plan, folder: Path) -> None:
+    """The weights and the tokenizer as one stock Hugging Face folder."""
+    tokenizer, stops = plan.tokenizer, list(plan.stops)
+    ends = stops[0] if len(stops) == 1 else stops or None
+    save_model(
+        model, folder, tokens={"bos_token_id": tokenizer.bos, "eos_token_id": ends, "pad_token_id": tokenizer.pad}
+    )
+    tokenizer.save(folder)
+
+
+def _prompt(store: TokenStore, document: int) -> list[int]:
+    """What a sample continues: a dialogue up to the first reply, a text up to a few tokens."""
+    ids = store.tokens(document)
+    teaches = store.teaches(document, 0, len(ids))
+    first = min(PROMPT, max(1, len(ids) // 2)) if teaches is None else int(teaches.argmax())
+    return [int(token) for token in ids[:first]]
+
+
+def _speak(model: Transformer, prompts: Sequence[Sequence[int]], *, tokenizer: Tokenizer) -> list[str]:
+    return generate(model, tokenizer, prompts, max_new_tokens=ANSWER, strategy="greedy")
+
+
+def _word(dtype: torch.dtype) -> str:
+    return next(word for word, kind in DTYPES.items() if kind == dtype)
+
+
+def _silent(text: str) -> None:
+    pass

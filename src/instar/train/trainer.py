@@ -1,0 +1,177 @@
+"""The one training loop. A stage is a source of batches and an objective; the loop knows neither text nor files.
+
+Each optimizer step draws its micro-batches first, adds up how many targets they teach over all ranks, and divides
+every sum by that number before the backward pass: any division of a step into micro-batches and ranks gives the
+gradient of one large batch.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..batch import Batch
+from ..config import InputError
+from ..config.options import TrainOptions
+from .blocks import compile_blocks
+from .dist import Alone, Ranks
+from .objectives import Objective, Sums, mean
+from .optim import Optimizer, scale
+
+Record = dict[str, Any]
+STATE = ("step", "updates", "skipped", "in_a_row", "tokens", "targets", "seconds")
+HOPELESS = 10  # steps in a row without a finite gradient
+
+
+class Source(Protocol):
+    """Endless micro-batches, `micro_batches` of them for one optimizer step of this rank."""
+
+    micro_batches: int
+
+    @property
+    def epoch(self) -> int: ...
+    def __next__(self) -> Batch: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Diverged(RuntimeError):
+    """Step after step gave no finite gradient."""
+
+
+class Trainer:
+    """Trains `model` for a number of optimizer steps.
+
+    step: steps taken; updates: those that moved the weights; skipped: those whose gradient was not finite. After each
+    step every function of `on_step` is called with the trainer and the step's record, which it may add to.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        objective: Objective,
+        source: Source,
+        options: TrainOptions,
+        *,
+        steps: int = 0,
+        on_step: Iterable[Callable[[Trainer, Record], None]] = (),
+        ranks: Ranks | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """steps: 0 takes options.steps; stop: asked once a step, True on any rank ends the run after that step."""
+        self.model, self.objective, self.source, self.options = model, objective, source, options
+        self.steps = steps or options.steps
+        if self.steps < 1:
+            raise InputError(
+                f"train.steps={options.steps} and train.epochs={options.epochs} give {self.steps} optimizer steps; "
+                "set one of them higher"
+            )
+        self.on_step = list(on_step)
+        self.ranks: Ranks = ranks or Alone()
+        self.stop, self.say = stop, say
+        self.optimizer = Optimizer(model, options)
+        self.step = self.updates = self.skipped = self.in_a_row = self.tokens = self.targets = 0
+        self.seconds = 0.0
+        self.stopped = False
+
+    def fit(self) -> None:
+        """Take the steps that are left, or as many as come before `stop`. Raises Diverged."""
+        self.model.train()
+        self.model.recompute = self.options.recompute
+        if self.options.compile:
+            compile_blocks(self.model, self.objective, self._peek().to(self.model.device), self.say)
+        while self.step < self.steps and not self.stopped:
+            record = self.advance()
+            for function in self.on_step:
+                function(self, record)
+
+    def advance(self) -> Record:
+        """Take one step and tell what it did."""
+        started = time.perf_counter()
+        batches = [next(self.source) for _ in range(self.source.micro_batches)]
+        tokens, targets = self._count(batches)
+        share = scale(self.updates, self.steps, self.options)
+        told = self._learn(batches, targets, share) if targets else {"loss": None, "grad_norm": None}
+        seconds = time.perf_counter() - started
+        self.step += 1
+        self.tokens, self.targets, self.seconds = self.tokens + tokens, self.targets + targets, self.seconds + seconds
+        self.stopped = bool(told.pop("stop", 0.0)) and self.step < self.steps
+        return {
+            "step": self.step, "tokens": self.tokens, "targets": targets, **told, "lr": self.options.lr * share,
+            "epoch": self.source.epoch, "tokens_per_second": round(tokens / seconds, 1),
+            "seconds": round(self.seconds, 3), "skipped": self.skipped,
+        }  # fmt: skip
+
+    def _peek(self) -> Batch:
+        """The next micro-batch, left where it is."""
+        here = self.source.state_dict()
+        batch = next(self.source)
+        self.source.load_state_dict(here)
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the run stands, as plain data; weights and moments are tensors and travel apart."""
+        return {name: getattr(self, name) for name in STATE} | {"source": self.source.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there. Raises InputError where the source is another one."""
+        self.source.load_state_dict(state["source"])
+        for name in STATE:
+            setattr(self, name, state[name])
+
+    def _count(self, batches: Sequence[Batch]) -> list[int]:
+        """Over all ranks: tokens read and targets that teach."""
+        own = [sum(map(_tokens, batches)), sum(batch.count() for batch in batches)]
+        if self.ranks.world == 1:
+            return own
+        counts = torch.tensor(own, device=self.model.device)
+        self.ranks.add([counts])
+        return [int(count) for count in counts.tolist()]
+
+    def _learn(self, batches: Sequence[Batch], targets: int, share: float) -> Record:
+        """Gradients of the whole step, then the update; returns the step's means, the norm of its gradient, and how
+        many ranks were asked to stop."""
+        self.optimizer.zero()
+        sums = Sums()
+        for batch in batches:
+            loss = self.objective(self.model, batch.to(self.model.device))
+            sums.add(loss)
+            mean(loss, targets).backward()
+        gradients = self.optimizer.gradients(everywhere=self.ranks.world > 1)
+        vector = sums.vector()
+        told = torch.cat([vector, vector.new_tensor([float(self.stop())])])
+        self.ranks.add([told, *gradients])
+        norm = torch.nn.utils.get_total_norm(gradients).to(told.dtype)
+        # the only place where the host waits for the device
+        *values, stop, grad_norm = torch.cat([told, norm.reshape(1)]).tolist()
+        means = sums.means(values)
+        self._update(gradients, grad_norm, share, sound=math.isfinite(grad_norm) and math.isfinite(means["loss"]))
+        return means | {"grad_norm": grad_norm, "stop": stop}
+
+    def _update(self, gradients: list[Tensor], norm: float, share: float, *, sound: bool) -> None:
+        """Move the weights, or leave them where something was not finite. Raises Diverged where that goes on."""
+        if not sound:
+            self.skipped += 1
+            self.in_a_row += 1
+            if self.in_a_row == HOPELESS:
+                raise Diverged(
+                    f"{HOPELESS} steps in a row, up to step {self.step + 1}, gave a loss or gradient that is not "
+                    "finite; lower the learning rate"
+                )
+            return
+        if 0 < self.options.clip < norm:
+            torch._foreach_mul_(gradients, self.options.clip / norm)
+        self.optimizer.step(share)
+        self.updates += 1
+        self.in_a_row = 0
+
+
+def _tokens(batch: Batch) -> int:
+    """Tokens read, padding left out where the batch tells it."""
+    return batch.tokens.numel() if batch.view.keep is None else int(batch.view.keep.sum())

@@ -1,0 +1,112 @@
+"""Cross-entropy in chunks is cross-entropy."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from instar.batch import IGNORE, Batch
+from instar.train.objectives import Sums, cross_entropy_sum, next_token
+
+
+@pytest.fixture
+def batch():
+    """Two rows of nine positions; half of them teach."""
+    generator = torch.Generator().manual_seed(3)
+    tokens, targets = torch.randint(0, 61, (2, 2, 9), generator=generator)
+    targets[0, :5] = IGNORE
+    targets[1, ::2] = IGNORE
+    return Batch(tokens, targets)
+
+
+def gradients(model):
+    return {name: weight.grad.clone() for name, weight in model.named_parameters()}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("chunk", [0, 1, 3, 8, 100])
+def test_equals_plain_cross_entropy(make_model, batch, chunk, tied):
+    """Loss and every gradient equal F.cross_entropy over all logits, whatever the chunk."""
+    model = make_model(torch.float64, tied=tied)
+    plain = F.cross_entropy(model(batch.tokens).flatten(0, 1), batch.targets.flatten(), reduction="sum")
+    (plain / 7).backward()
+    wanted = gradients(model)
+    model.zero_grad()
+    total, count = next_token(model, batch, chunk=chunk).terms["loss"]
+    (total / 7).backward()
+    torch.testing.assert_close(total, plain, rtol=1e-12, atol=1e-10)
+    torch.testing.assert_close(gradients(model), wanted, rtol=1e-10, atol=1e-10)
+    assert count == batch.count() == 8
+
+
+def test_logits_exist_only_for_a_chunk_of_teaching_positions(make_model, batch):
+    """The head never sees more rows than a chunk, and in all exactly those that teach."""
+    model = make_model()
+    seen = []
+    model.heads["lm"].register_forward_hook(lambda module, inputs, logits: seen.append(len(logits)))
+    next_token(model, batch, chunk=3)
+    assert seen == [3, 3, 2]
+
+
+def test_frozen_head_lets_the_gradient_through(make_model, batch):
+    """With a frozen head the blocks still learn and the head gets no gradient."""
+    model = make_model(tied=False)
+    model.heads.requires_grad_(False)
+    next_token(model, batch, chunk=3).terms["loss"][0].backward()
+    assert model.heads["lm"].weight.grad is None
+    assert model.blocks[0].attention.q.weight.grad.abs().sum() > 0
+
+
+def test_frozen_trunk_still_trains_the_head(make_model, batch):
+    """With all but the head frozen the head gets the gradient that it gets in a whole model."""
+    model = make_model(torch.float64, tied=False)
+    next_token(model, batch).terms["loss"][0].backward()
+    wanted = model.heads["lm"].weight.grad.clone()
+    model.zero_grad()
+    model.requires_grad_(False)
+    model.heads.requires_grad_(True)
+    next_token(model, batch).terms["loss"][0].backward()
+    torch.testing.assert_close(model.heads["lm"].weight.grad, wanted)
+
+
+def test_without_gradient_nothing_is_kept(make_model, batch):
+    """Under no_grad the loss is the same and asks for no gradient."""
+    model = make_model()
+    with torch.no_grad():
+        loss = next_token(model, batch, chunk=2).terms["loss"][0]
+    assert not loss.requires_grad
+    torch.testing.assert_close(loss, next_token(model, batch).terms["loss"][0].detach())
+
+
+def test_accuracy_counts_the_likeliest_token(make_model, batch):
+    """The metric is how many arg-maxes are right."""
+    model = make_model()
+    teaching = batch.targets != IGNORE
+    wanted = (model(batch.tokens).argmax(-1) == batch.targets)[teaching].sum()
+    correct, count = next_token(model, batch, chunk=3).metrics["accuracy"]
+    assert (int(correct), count) == (int(wanted), 8)
+
+
+def test_huge_logits_stay_finite():
+    """Logits of 1e4 neither overflow nor lose the gradient of the right token."""
+    head = nn.Linear(4, 9, bias=False)
+    nn.init.constant_(head.weight, 1e4)
+    hidden = torch.ones(2, 4, requires_grad=True)
+    loss, _ = cross_entropy_sum(hidden, torch.tensor([1, 2]), head, 1)
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), torch.tensor(2 * 9.0).log() + torch.tensor(4.5).log(), rtol=1e-3, atol=1)
+    assert hidden.grad.isfinite().all()
+    assert head.weight.grad.isfinite().all()
+
+
+def test_sums_of_parts_are_the_whole(make_model, batch):
+    """Means over several batches are weighted by targets, not by batches."""
+    model = make_model(torch.float64)
+    whole, parts = Sums(), Sums()
+    whole.add(next_token(model, batch))
+    for row in range(2):
+        parts.add(next_token(model, Batch(batch.tokens[row : row + 1], batch.targets[row : row + 1])))
+    total, count = next_token(model, batch).terms["loss"]
+    wanted, found = (sums.means(sums.vector().tolist()) for sums in (whole, parts))
+    assert found == pytest.approx(wanted, rel=1e-12)
+    assert found["loss"] == pytest.approx(total.item() / count, rel=1e-12)

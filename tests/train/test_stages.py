@@ -1,0 +1,234 @@
+"""pretrain and sft from files to folders: what they write, what they refuse, and that they can be stopped."""
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from instar.config import InputError, Interrupted, load_yaml
+from instar.config.options import CheckpointOptions, EvaluateOptions, PretrainOptions, SftOptions, TrainOptions
+from instar.config.presets import preset
+from instar.hub.folders import load
+from instar.text.tokenizer import Tokenizer
+from instar.train import stages
+
+NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana")
+THINGS = ("ball", "cup", "book", "kite", "drum")
+TEXTS = [f"{name} has the {thing}. {name} likes the {thing}." for name in NAMES for thing in THINGS]
+MODEL = preset("nano", d_model=32, layers=2, heads=2, max_positions=96, tied=True)
+TRAIN = TrainOptions(context=48, batch_tokens=192, steps=8, lr=3e-3)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Texts, dialogues about them, and a tokenizer trained on the texts."""
+    folder = tmp_path_factory.mktemp("files")
+    lines = [json.dumps({"text": text}) for text in TEXTS]
+    (folder / "texts.jsonl").write_text("\n".join(lines) + "\n")
+    dialogues = [
+        {
+            "messages": [
+                {"role": "user", "content": f"What has {name}?"},
+                {"role": "assistant", "content": f"The {thing}."},
+            ]
+        }
+        for name in NAMES
+        for thing in THINGS
+    ]
+    (folder / "dialogues.jsonl").write_text("\n".join(map(json.dumps, dialogues)) + "\n")
+    Tokenizer.train(TEXTS, 320).save(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture
+def options(files, tmp_path):
+    return PretrainOptions(
+        data=(str(files / "texts.jsonl"),), tokenizer=str(files / "tokenizer"), out=str(tmp_path / "run"), held_out=0.2,
+        dtype="fp32", quiet=True, model=MODEL, train=TRAIN, evaluate=EvaluateOptions(every=4, samples=1),
+        checkpoint=CheckpointOptions(every=3),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def parent(files, tmp_path_factory):
+    """A finished pretraining run."""
+    out = tmp_path_factory.mktemp("parent") / "run"
+    options = PretrainOptions(
+        data=(str(files / "texts.jsonl"),), tokenizer=str(files / "tokenizer"), out=str(out), dtype="fp32", model=MODEL,
+        train=replace(TRAIN, steps=3),
+    )  # fmt: skip
+    stages.pretrain(options)
+    return out
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_pretrain_writes_a_whole_folder(options, tmp_path):
+    """Everything of the design's run folder is there, and the record says what the run was made of."""
+    said = []
+    report = stages.pretrain(options, say=said.append)
+    run = tmp_path / "run"
+    expected = (
+        "config.json model.safetensors tokenizer.json tokenizer_config.json generation_config.json chat_template.jinja "
+        "instar.yaml metrics.jsonl samples.jsonl report.json checkpoints"
+    ).split()
+    assert sorted(path.name for path in run.iterdir()) == sorted(expected)
+    assert json.loads((run / "report.json").read_text()) == report
+    rows = lines(run / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    assert [row["step"] for row in rows if "held_out_loss" in row] == [4, 8]
+    assert {"tokens", "loss", "lr", "grad_norm", "tokens_per_second", "epoch"} <= rows[0].keys()
+    assert report["held_out_loss"] == rows[-1]["held_out_loss"]
+    assert report["bits_per_byte"] > 0
+    recipe = load_yaml(run / "instar.yaml")
+    assert recipe["options"]["train"]["lr"] == 3e-3
+    assert {"python", "torch", "instar"} <= recipe["versions"].keys()
+    assert {"cpu", "cores", "device"} <= recipe["hardware"].keys()
+    assert len(recipe["data"]["fingerprint"]) == len(recipe["tokenizer"]["fingerprint"]) == 64
+    assert [row["step"] for row in lines(run / "samples.jsonl")] == [4, 8]
+    assert any(f"{report['parameters']:,} weights" in line for line in said)
+
+
+def test_a_checkpoint_holds_a_model_folder(options, tmp_path):
+    """model/ inside a checkpoint is what the run folder gets at the end: weights and tokenizer."""
+    stages.pretrain(options)
+    model, tokenizer = load(tmp_path / "run" / "checkpoints" / "step-000000008" / "model")
+    last, _ = load(tmp_path / "run")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), last.parameters()))
+    assert tokenizer.vocab_size == 320
+
+
+def test_sft_goes_on_from_its_parent(files, parent, tmp_path):
+    """The parent's tokenizer and weights are taken over, its hash is written down, only replies teach."""
+    options = SftOptions(
+        model=str(parent), data=(str(files / "dialogues.jsonl"),), out=str(tmp_path / "sft"), held_out=0.2,
+        dtype="fp32", train=replace(TRAIN, steps=0, epochs=1.0, lr=1e-3, warmup=0.0, decay=1.0),
+    )  # fmt: skip
+    report = stages.sft(options)
+    assert report["data"]["dialogues"] == 40
+    assert 0 < report["teaching_tokens"] < report["tokens"] / 2
+    assert report["bits_per_byte"] is None
+    recipe = load_yaml(tmp_path / "sft" / "instar.yaml")
+    assert recipe["parent"]["folder"] == str(parent)
+    assert len(recipe["parent"]["sha256"]) == 64
+    model, tokenizer = load(tmp_path / "sft")
+    assert tokenizer.fingerprint == Tokenizer.load(parent).fingerprint
+    ends = json.loads((tmp_path / "sft" / "generation_config.json").read_text())["eos_token_id"]
+    assert ends == list(tokenizer.stops)
+    before, _ = load(parent)
+    assert not any(torch.equal(a, b) for a, b in zip(model.blocks[0].parameters(), before.blocks[0].parameters()))
+
+
+def test_a_tied_head_stays_tied_through_a_life(files, parent, tmp_path):
+    """Story: huggingface/transformers#45079. What SFT loads counts and trains the shared matrix once."""
+    options = SftOptions(
+        model=str(parent), data=(str(files / "dialogues.jsonl"),), out=str(tmp_path / "sft"), dtype="fp32",
+        train=replace(TRAIN, steps=1),
+    )  # fmt: skip
+    report = stages.sft(options)
+    assert report["parameters"] == json.loads((parent / "report.json").read_text())["parameters"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_run_goes_on_the_same(options, tmp_path, monkeypatch, stop):
+    """Ctrl-C or SIGTERM in step 5: saved, Interrupted names how to go on, and the end is bit for bit the same."""
+    stages.pretrain(replace(options, out=str(tmp_path / "whole")))
+    usual = stages.next_token
+    calls = iter(range(1000))
+
+    def interrupted(model, batch, **named):
+        if model.training and next(calls) == 4:
+            os.kill(os.getpid(), stop)
+        return usual(model, batch, **named)
+
+    monkeypatch.setattr(stages, "next_token", interrupted)
+    with pytest.raises(Interrupted, match=r"stopped at step 5 of 8.*--resume goes on"):
+        stages.pretrain(options)
+    run = tmp_path / "run"
+    assert not (run / "report.json").exists()
+    assert signal.getsignal(stop) in (signal.default_int_handler, signal.SIG_DFL)
+    with pytest.raises(InputError, match="a run that was stopped; add --resume"):
+        stages.pretrain(options)
+    stages.pretrain(replace(options, resume=True))
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    losses = [[row["loss"] for row in lines(tmp_path / name / "metrics.jsonl")] for name in ("whole", "run")]
+    assert losses[0] == losses[1]
+
+
+def test_a_finished_run_is_not_touched(options, tmp_path):
+    """Without --resume it is refused; with it, its report comes back and nothing is trained."""
+    report = stages.pretrain(options)
+    before = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(InputError, match="a finished run; add --resume"):
+        stages.pretrain(options)
+    said = []
+    assert stages.pretrain(replace(options, resume=True), say=said.append) == report
+    assert "is finished" in said[0]
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_folder_of_others_is_refused(options, tmp_path):
+    """An --out folder that holds something else is left alone."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match=r"1 files that are not a run of instar, thesis\.txt"):
+        stages.pretrain(options)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+
+
+def test_resume_of_another_recipe_is_refused(options, tmp_path, monkeypatch):
+    """A learning rate that changed under a run is an error with both values; evaluating more often is not."""
+    monkeypatch.setattr(stages.RunFolder, "write_report", lambda *arguments: None)
+    stages.pretrain(options)
+    with pytest.raises(InputError, match=r"options\.train\.lr was 0\.003 and is 0\.1"):
+        stages.pretrain(replace(options, resume=True, train=replace(TRAIN, lr=0.1)))
+    stages.pretrain(replace(options, resume=True, evaluate=EvaluateOptions(every=1)))
+
+
+def test_a_run_that_died_repeats_nothing(options, tmp_path, monkeypatch):
+    """Going on from step 6 after dying at 8, metrics and samples of the lost steps are written once."""
+    with monkeypatch.context() as patch:
+        patch.setattr(stages.RunFolder, "write_report", lambda *arguments: None)
+        stages.pretrain(options)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000000008")
+    stages.pretrain(replace(options, resume=True))
+    assert [row["step"] for row in lines(tmp_path / "run" / "metrics.jsonl")] == list(range(1, 9))
+    assert [row["step"] for row in lines(tmp_path / "run" / "samples.jsonl")] == [4, 8]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0, "epochs": 0.0}, r"train\.steps=0 and train\.epochs=0\.0 give no optimizer step"),
+        ({"context": 200, "batch_tokens": 400}, r"train\.context=200 is longer than the model's max_positions=96"),
+        ({"batch_tokens": 10}, r"train\.batch_tokens=10 is less than one row of train\.context=48"),
+    ],
+)
+def test_runs_that_cannot_be_are_refused(options, tmp_path, changes, message):
+    """Both values are named, and no folder appears."""
+    with pytest.raises(InputError, match=message):
+        stages.pretrain(replace(options, train=replace(TRAIN, **changes)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_shape_without_family_is_refused_before_work(options, tmp_path):
+    """What could not be saved is not trained for hours first."""
+    with pytest.raises(InputError, match="no known family"):
+        stages.pretrain(replace(options, model=replace(MODEL, residual="none"), data=("no such file",)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_everything_held_in_training_is_said(options, tmp_path):
+    """With nothing held out there is no held-out loss, and the run says so."""
+    said = []
+    report = stages.pretrain(replace(options, held_out=0.0), say=said.append)
+    assert report["held_out_loss"] is None
+    assert any("nothing is held out" in line for line in said)
