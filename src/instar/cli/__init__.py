@@ -1,0 +1,109 @@
+"""The `instar` command: finds the one sub-command, and imports only what that one needs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from .. import __version__ as VERSION
+
+# command -> module:function (imported when the command is run), and the sentence `instar --help` shows
+COMMANDS: dict[str, tuple[str, str]] = {
+    "grow": ("instar.cli.life:grow", "the whole life from one recipe: tokenizer, pretraining, SFT, evaluation"),
+    "tokenizer train": ("instar.cli.tokens:train", "train a byte-level BPE tokenizer"),
+    "tokenizer show": ("instar.cli.tokens:show", "show how a text becomes tokens: bytes, merges, ids"),
+    "tokenizer compare": ("instar.cli.tokens:compare", "vocabulary sizes against bytes per token, per language"),
+    "data prepare": ("instar.cli.documents:prepare", "turn documents into token shards"),
+    "data preview": ("instar.cli.documents:preview", "print tokens coloured by what they teach"),
+    "pretrain": ("instar.cli.stages:pretrain", "train a new model to predict the next token"),
+    "sft": ("instar.cli.stages:sft", "teach a model to answer, from dialogues"),
+    "generate": ("instar.cli.speak:generate", "continue a prompt"),
+    "chat": ("instar.cli.speak:chat", "talk with a model"),
+    "eval": ("instar.cli.measure:evaluate", "perplexity, bits per byte, exact match"),
+}
+
+USERS_FAULT = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 done, 1 failed, 2 the input is wrong, 75 stopped after saving."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit status of one command line."""
+    from ..config.errors import InputError, Interrupted
+
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"instar {VERSION}")
+        return 0
+    try:
+        name, rest = _find(arguments)
+        return _call(name, rest)
+    except InputError as error:
+        print(f"instar: {error}", file=sys.stderr)
+        return 2
+    except Interrupted as stop:
+        print(f"\ninstar: {stop}", file=sys.stderr)
+        return 75
+    except KeyboardInterrupt:
+        print("\ninstar: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader (head, less) has left; nothing is wrong
+        return 0
+    except OSError as error:
+        if not error.filename:
+            raise
+        print(f"instar: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2 if isinstance(error, USERS_FAULT) else 1
+
+
+def _call(name: str, rest: list[str]) -> int:
+    module, function = COMMANDS[name][0].split(":")
+    try:
+        return getattr(import_module(module), function)(rest) or 0
+    except SystemExit as stop:  # from --help
+        return int(stop.code or 0)
+
+
+def _find(arguments: list[str]) -> tuple[str, list[str]]:
+    """Split the command off: one word, or two where the first is a group."""
+    from ..config.errors import InputError, unknown
+
+    first = arguments[0]
+    if first in COMMANDS:
+        return first, arguments[1:]
+    group = [command for command in COMMANDS if command.startswith(f"{first} ")]
+    if not group:
+        raise unknown("command", first, {command.split()[0] for command in COMMANDS})
+    second = arguments[1] if len(arguments) > 1 else ""
+    if not second or second in ("-h", "--help"):
+        if second:
+            print(_help(group))
+            sys.exit(0)
+        raise InputError(f"{first} wants one of: {', '.join(command.split()[1] for command in group)}")
+    name = f"{first} {second}"
+    if name not in COMMANDS:
+        raise unknown("command", name, group)
+    return name, arguments[2:]
+
+
+def _help(commands: Sequence[str] = tuple(COMMANDS)) -> str:
+    width = max(len(command) for command in COMMANDS)
+    lines = [f"  {command:<{width}}  {COMMANDS[command][1]}" for command in commands]
+    return "\n".join(
+        [
+            "instar: raise a language model through its whole life, and see inside at every stage",
+            "",
+            "usage: instar COMMAND [--config FILE.yaml] [--option VALUE ...]     instar COMMAND --help",
+            "",
+            *lines,
+            "",
+            "start here: instar grow recipes/demo.yaml --out runs/demo",
+        ]
+    )

@@ -1,0 +1,107 @@
+"""`instar grow`: the whole life, then its closing tables and real exchanges."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from ..config import load_yaml
+from ..config.flags import parse
+from ..config.options import GrowOptions
+from ..config.recipe import read_recipe
+from .screen import Screen, table
+
+# what guessing reaches -> its column; a screen has 80
+GUESSES = {
+    "majority": "majority",
+    "first mentioned": "first",
+    "last mentioned": "last",
+    "random candidate": "random",
+    "story removed": "no story",
+    "model without story": "blind",
+}
+NOTE = "majority to no story: what guessing reaches; blind: this model without the story"
+
+
+def grow(arguments: list[str]) -> None:
+    """Raise a model through its whole life from one recipe."""
+    options = parse(GrowOptions, arguments, program="instar grow")
+    recipe = read_recipe(load_yaml(options.recipe))
+    from ..grow.life import Life
+
+    screen = Screen(options)
+    life = Life(recipe, Path(options.out), device=options.device, quiet=options.quiet, say=screen.say)
+    report = life.grow()
+    _show(screen, report, options.out)
+    screen.finish(report)
+
+
+def _show(screen: Screen, report: dict[str, Any], out: str) -> None:
+    """The closing tables and exchanges, on the screen and as a picture beside the report."""
+    drawings: list[Any] = [exam_table(report["exam"], lang) for lang in report["exam"]["after"]["scores"]]
+    if report["exam"]["after"].get("beside"):
+        drawings.append(beside_table(report["exam"]["after"]["beside"]))
+    drawings += [draw_exchange(exchange) for exchange in report["exchanges"]]
+    for drawing in drawings:
+        screen.show(drawing)
+    screen.picture(drawings, Path(out) / "screen.svg", f"instar grow: {report['recipe']}")
+    for line in closing_lines(report, out):
+        screen.show(line)
+
+
+def exam_table(exam: dict[str, Any], language: str) -> Table:
+    """A row for each kind of question: before and after SFT, and what guessing would reach; the sum last."""
+    before, after = exam["before"]["scores"][language], exam["after"]["scores"][language]
+    controls = exam["after"].get("controls", {}).get(language, {})
+    guesses = list(controls.get("all", {}))
+    rows = []
+    for kind in sorted(after, key=lambda kind: kind == "all"):
+        known = [controls.get(kind, {}).get(guess) for guess in guesses]
+        rows.append([kind, int(after[kind]["questions"]), before[kind]["exact"], after[kind]["exact"], *known])
+    title = f"\n{language}: answers exactly right, before and after SFT, on facts never told in training"
+    columns = ["kind", "asked", "before", "after", *[GUESSES.get(guess, guess) for guess in guesses]]
+    return table(title, columns, rows, note=NOTE if guesses else "", sums=True)
+
+
+def beside_table(beside: dict[str, Any]) -> Table:
+    """The harder questions, in all languages."""
+    rows = [
+        [language, name, int(score["questions"]), score["exact"]]
+        for language, scores in beside.items()
+        for name, score in scores.items()
+    ]
+    return table("\nharder questions, after SFT", ["language", "kind", "asked", "right"], rows)
+
+
+def draw_exchange(exchange: dict[str, Any]) -> Table:
+    """What was said and what was answered, with a tick, or a cross and the wanted answer."""
+    answer = Text(exchange["answer"] or "(nothing)", style="bold")
+    if exchange.get("right") is not None:
+        answer.append(" ✓" if exchange["right"] else " ✗", style="green" if exchange["right"] else "red")
+        answer.append("" if exchange["right"] else f"  wanted: {exchange['wanted']}", style="not bold")
+    drawing = Table.grid(padding=(0, 1, 0, 0))
+    drawing.add_column(width=1)
+    drawing.add_column(overflow="fold")
+    drawing.add_row(Text(">", style="dim"), Text(exchange["user"]))
+    drawing.add_row("", answer)
+    drawing.add_row("", "")
+    return drawing
+
+
+def closing_lines(report: dict[str, Any], out: str) -> list[str]:
+    """Where everything lies and how to go on."""
+    seconds = report["seconds"]
+    took = f"{seconds / 60:.1f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
+    sft, pretrain = shlex.quote(f"{out}/sft"), shlex.quote(f"{out}/pretrain")
+    return [
+        f"done in {took}",
+        f"report:            {out}/report.json",
+        *([f"loss curve:        {report['picture']}"] if report.get("picture") else []),
+        f"talk with it:      instar chat --model {sft}",
+        f"continue a text:   instar generate --model {pretrain} --prompt 'Once upon a time'",
+        f"in transformers:   AutoModelForCausalLM.from_pretrained({f'{out}/sft'!r})",
+    ]

@@ -1,0 +1,104 @@
+"""Where a command's words go: results to stdout, everything else to stderr; with --json one object on stdout."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from ..config.options import Screen as ScreenOptions
+
+
+class Screen:
+    """The two consoles of a command. --quiet leaves errors, and the text that a command is asked to write."""
+
+    def __init__(self, options: ScreenOptions) -> None:
+        self.json, self.quiet = options.json, options.quiet
+        self.notes = Console(stderr=True, highlight=False)
+        self.results = Console(highlight=False)
+
+    def say(self, text: str) -> None:
+        """One line about what is going on."""
+        if not self.quiet:
+            self.notes.print(text, markup=False, soft_wrap=True)
+
+    def show(self, drawing: Any) -> None:
+        """A table, or a line that the terminal may wrap but we do not, so that a path in it can be copied."""
+        if not (self.json or self.quiet):
+            self.results.print(drawing, markup=False, soft_wrap=isinstance(drawing, (str, Text)))
+
+    def write(self, text: str) -> None:
+        """Text of a model, as it comes."""
+        if not self.json:
+            self.results.file.write(text)
+            self.results.file.flush()
+
+    def finish(self, report: dict[str, Any]) -> None:
+        """The same result for machines."""
+        if self.json:
+            sys.stdout.write(json.dumps(finite(report), ensure_ascii=False) + "\n")
+
+    def picture(self, drawings: Sequence[Any], path: Path, title: str) -> None:
+        """What a terminal of 84 columns shows of these drawings, as SVG."""
+        console = Console(record=True, width=84, file=io.StringIO(), highlight=False)
+        for drawing in drawings:
+            console.print(drawing, markup=False)
+        console.save_svg(str(path), title=title)
+
+    @contextmanager
+    def counting(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """A bar on stderr while somebody watches; gives what is to be called with how many more are done."""
+        if self.quiet or not self.notes.is_terminal:
+            yield lambda done: None
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=self.notes, transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done: bar.advance(task, done)
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, note: str = "", sums: bool = False
+) -> Table:
+    """A table whose first column is words and whose others are figures; `sums`: the last row is the sum of all."""
+    drawing = Table(
+        title=title, title_justify="left", title_style="bold", caption=note or None, caption_justify="left",
+        caption_style="dim", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True,
+    )  # fmt: skip
+    for number, column in enumerate(columns):
+        drawing.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for number, row in enumerate(rows):
+        last = sums and number == len(rows) - 1
+        drawing.add_row(*[Text(figure(value)) for value in row], style="bold" if last else None)
+    return drawing
+
+
+def figure(value: Any) -> str:
+    """A number as people read it: 0.934, 1,234, 12.3."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: ""}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
+    return str(value)
+
+
+def finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: such a figure is written as null."""
+    if isinstance(value, dict):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

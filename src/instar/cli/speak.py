@@ -1,0 +1,125 @@
+"""`instar generate` and `instar chat`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from typing import Any
+
+from ..config import InputError, unknown
+from ..config.flags import parse
+from ..config.options import ChatOptions, GenerateOptions, Machine
+from .screen import Screen
+
+
+def generate(arguments: list[str]) -> None:
+    """Continue one or more prompts."""
+    options = parse(GenerateOptions, arguments, program="instar generate")
+    from ..infer.sampling import describe
+
+    screen = Screen(options)
+    model, tokenizer = load_here(options, options.model)
+    screen.say(describe(options.sampling))
+    if len(options.prompt) == options.n == 1 and not options.json:
+        _stream(screen, options, model, tokenizer)
+    else:
+        _complete(screen, options, model, tokenizer)
+
+
+def _stream(screen: Screen, options: GenerateOptions, model: Any, tokenizer: Any) -> None:
+    """One answer, as it comes."""
+    from ..infer.text import stream
+
+    (prompt,) = options.prompt
+    pieces = stream(model, tokenizer, prompt, options=options.sampling, seed=options.seed, chat=options.chat)
+    screen.write("" if options.chat else prompt)
+    _write_all(screen, pieces)
+
+
+def _complete(screen: Screen, options: GenerateOptions, model: Any, tokenizer: Any) -> None:
+    """Several answers, side by side, with an empty line between them."""
+    from ..infer.text import complete
+
+    answers = complete(
+        model, tokenizer, options.prompt, options.sampling, n=options.n, seed=options.seed, chat=options.chat
+    )
+    prompts = [prompt for prompt in options.prompt for _ in range(options.n)]
+    screen.write("\n".join(("" if options.chat else p) + a.text + "\n" for p, a in zip(prompts, answers)))
+    said = [
+        {"prompt": prompt, "text": a.text, "ids": a.ids, "logprobs": a.logprobs, "finish": a.finish}
+        for prompt, a in zip(prompts, answers)
+    ]
+    screen.finish({"answers": said})
+
+
+def chat(arguments: list[str]) -> None:
+    """Talk with a model until Ctrl-D."""
+    options = parse(ChatOptions, arguments, program="instar chat")
+    from ..infer.conversation import Conversation
+    from ..infer.sampling import describe
+
+    screen = Screen(options)
+    model, tokenizer = load_here(options, options.model)
+    conversation = Conversation(model, tokenizer, options.sampling, system=options.system, seed=options.seed)
+    screen.say(f"{describe(options.sampling)}; /reset forgets, Ctrl-C stops the answer, Ctrl-D leaves")
+    while (text := _read_line(screen)) is not None:
+        if text == "/reset":
+            conversation.reset()
+            screen.say("forgotten")
+        elif text.startswith("/"):
+            screen.say(str(unknown("command", text.split()[0], ["/reset"])))
+        elif text:
+            _answer(screen, conversation.answer(text))
+    screen.finish({"messages": conversation.messages})
+
+
+def load_here(options: Machine, name: str) -> Any:
+    """Model and tokenizer where and how the options want them."""
+    import torch
+
+    from ..hub.folders import load
+    from ..train.machine import pick_device
+
+    device = pick_device(options.device)
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    automatic = torch.bfloat16 if device.type == "cuda" else torch.float32
+    return load(name, dtype=kinds.get(options.dtype, automatic), device=device)
+
+
+def _read_line(screen: Screen) -> str | None:
+    """The next line, or None at the end of input; Ctrl-C forgets the line begun."""
+    watched = sys.stdin.isatty() and not screen.json
+    if watched:
+        _edit_lines()
+    while True:
+        try:
+            return input("> " if watched else "").strip()
+        except EOFError:
+            screen.write("\n" if watched else "")
+            return None
+        except KeyboardInterrupt:
+            screen.write("\n")
+
+
+def _edit_lines() -> None:
+    """Arrow keys, and deleting a whole Chinese character, where the system can."""
+    with suppress(ImportError):
+        import readline  # noqa: F401  its import changes what input() does
+
+
+def _answer(screen: Screen, pieces: Iterator[str]) -> None:
+    """Show an answer as it comes. Ctrl-C stops the answer, not the chat; so does a conversation that grew too long."""
+    with closing(pieces):  # type: ignore[type-var]
+        try:
+            _write_all(screen, pieces)
+        except KeyboardInterrupt:
+            screen.write(" [stopped]\n")
+        except InputError as error:
+            screen.say(str(error))
+
+
+def _write_all(screen: Screen, pieces: Iterator[str]) -> None:
+    for piece in pieces:
+        screen.write(piece)
+    screen.write("\n")

@@ -1,0 +1,54 @@
+"""The first stage of a life: a tokenizer out of documents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..config import InputError
+from ..config.options import TokenizerTrainOptions
+from ..data.corpus import read
+from ..text.tokenizer import Tokenizer
+
+
+def train_tokenizer(options: TokenizerTrainOptions) -> dict[str, Any]:
+    """Train and save a tokenizer; returns what it read and made. Raises InputError for the data's faults."""
+    started = time.perf_counter()
+    texts = _Counted(options)
+    tokenizer = Tokenizer.train(
+        iter(texts), options.vocab_size, max_token_bytes=options.max_token_bytes, split=options.split
+    )
+    if not texts.bytes:
+        raise InputError(f"{', '.join(options.data)}: no text; a tokenizer is made of what texts have in common")
+    tokenizer.save(Path(options.out))
+    return {
+        "stage": "tokenizer",
+        "vocab_size": tokenizer.vocab_size,
+        "documents": texts.documents,
+        "bytes": texts.bytes,
+        "stopped_at_max_bytes": texts.stopped,
+        "fingerprint": tokenizer.fingerprint,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+class _Counted:
+    """The texts of some documents, counted as they pass, up to `max_bytes`."""
+
+    def __init__(self, options: TokenizerTrainOptions) -> None:
+        self.options = options
+        self.documents = self.bytes = 0
+        self.stopped = False
+
+    def __iter__(self) -> Iterator[str]:
+        most = self.options.max_bytes
+        for document in read(self.options.data):
+            size = len(document.text.encode("utf-8", "surrogatepass"))
+            if most and self.bytes + size > most:
+                self.stopped = True
+                return
+            self.documents += 1
+            self.bytes += size
+            yield document.text

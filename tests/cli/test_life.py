@@ -1,0 +1,160 @@
+"""`instar grow`: a whole life, its closing tables on a screen of 80 columns, and what happens the second time."""
+
+import io
+import json
+import shutil
+import time
+
+from rich.cells import cell_len
+from rich.console import Console
+
+from instar.cli.life import GUESSES, beside_table, closing_lines, draw_exchange, exam_table
+from instar.cli.screen import table
+from instar.config import dump_yaml, load_yaml
+from instar.config.flags import merge
+
+KINDS = ["who", "whom", "where", "has", "why", "wanted", "colour", "count", "yesno", "order"]
+
+
+def draw(*drawings):
+    """What a terminal of 80 columns shows."""
+    console = Console(file=io.StringIO(), width=80, highlight=False)
+    for drawing in drawings:
+        console.print(drawing, markup=False)
+    return console.file.getvalue()
+
+
+def make_exam(questions=1234):
+    row = {"questions": questions, "exact": 0.875, "ended": 1.0}
+    rows = {"all": row} | dict.fromkeys(KINDS, row)
+    guesses = {kind: dict.fromkeys(GUESSES, 0.25) for kind in rows}
+    return {"before": {"scores": {"en": rows}}, "after": {"scores": {"en": rows}, "controls": {"en": guesses}}}
+
+
+def test_a_whole_life(grown):
+    """One JSON object on stdout, the same as report.json; a folder for each stage; scores before and after."""
+    report = json.loads(grown.said)
+    assert grown.said.count("\n") == 1
+    written = json.loads((grown.out / "report.json").read_text(encoding="utf-8"))
+    assert report | {"seconds": 0} == written | {"seconds": 0}  # another test may have looked at the life again
+    assert all((grown.out / stage / "grow.json").is_file() for stage in report["stages"])
+    assert set(report["exam"]["after"]["scores"]) == {"en", "zh"}
+    assert set(report["exam"]["after"]["controls"]["en"]["all"]) <= set(GUESSES)
+    assert [exchange["user"] for exchange in report["exchanges"]][-2:] == ["Hello!", "你好！"]
+    assert (grown.out / "loss.svg").is_file()
+
+
+def test_the_second_time_everything_is_skipped(grown, cli):
+    """Nothing is trained or asked again, the weights stay as they are, and it takes no five seconds of work."""
+    weights = grown.out / "sft" / "model.safetensors"
+    before = weights.stat()
+    started = time.process_time()
+    result = cli("grow", grown.recipe, "--out", grown.out)
+    assert time.process_time() - started < 5
+    assert result.status == 0
+    assert result.err.count("skipped") == len(json.loads(grown.said)["stages"])
+    assert "exam of" not in result.err
+    assert (weights.stat().st_mtime_ns, weights.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_the_closing_words_fit_the_screen(grown, cli):
+    """Nothing is cut short, no table is wider than 80 columns, and the lines to be copied are whole."""
+    out = cli("grow", grown.recipe, "--out", grown.out).out
+    assert "…" not in out.split("\n>")[0]
+    lines = [line for line in out.splitlines() if str(grown.out) not in line]
+    assert max(map(cell_len, lines)) <= 80
+    assert f"instar chat --model {grown.out}/sft" in out
+    assert f"--model {grown.out}/pretrain --prompt 'Once upon a time'" in out
+
+
+def test_quiet_is_quiet(grown, cli):
+    """Neither notes nor tables."""
+    result = cli("grow", grown.recipe, "--out", grown.out, "--quiet")
+    assert (result.status, result.out, result.err) == (0, "", "")
+
+
+def test_a_changed_recipe_sets_the_old_folder_aside(grown, cli, tmp_path):
+    """Story: a stage with other inputs starts anew; what was made before is kept beside it, and earlier stages stay."""
+    out = tmp_path / "out"
+    shutil.copytree(grown.out, out)
+    old = (out / "sft" / "model.safetensors").read_bytes()
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(dump_yaml(merge(load_yaml(grown.recipe), {"sft": {"train": {"steps": 1}}})), encoding="utf-8")
+    result = cli("grow", changed, "--out", out, "--json")
+    assert result.status == 0
+    assert result.err.count("skipped") == len(result.json["stages"]) - 1
+    assert "the old folder is kept as sft.1" in result.err
+    assert (out / "sft.1" / "model.safetensors").read_bytes() == old
+    assert (out / "sft" / "model.safetensors").read_bytes() != old
+    assert result.json["stages"]["sft"]["steps"] == 1
+
+
+def test_exam_table():
+    """Every kind with its figures in full, the sum last, and a sentence that says what is counted."""
+    text = draw(exam_table(make_exam(), "en"))
+    lines = text.splitlines()
+    assert "…" not in text
+    assert max(map(cell_len, lines)) <= 80
+    rows = [line.split() for line in lines if "0.875" in line]
+    assert [row[0] for row in rows] == [*KINDS, "all"]
+    assert rows[0] == ["who", "1,234", "0.875", "0.875", *["0.250"] * 6]
+    header = next(line for line in lines if "asked" in line)
+    assert header.split() == [
+        "kind",
+        "asked",
+        "before",
+        "after",
+        "majority",
+        "first",
+        "last",
+        "random",
+        "no",
+        "story",
+        "blind",
+    ]
+
+
+def test_the_sum_is_bold():
+    """Only the last row of a table with a sum stands out."""
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system="standard")
+    console.print(table("", ["a", "b"], [["one", 1], ["all", 1]], sums=True))
+    rows = [line for line in console.file.getvalue().splitlines() if "one" in line or "all" in line]
+    assert ["\x1b[1m" in row for row in rows] == [False, True]
+
+
+def test_an_exam_without_guesses():
+    """Where no controls were made, the table has the scores alone."""
+    exam = make_exam()
+    del exam["after"]["controls"]
+    assert "majority" not in draw(exam_table(exam, "en"))
+
+
+def test_harder_questions():
+    """Each language and kind in a row of its own."""
+    row = {"questions": 4, "exact": 0.5, "ended": 1.0}
+    assert ["zh", "two-hop", "4", "0.500"] in [
+        line.split() for line in draw(beside_table({"zh": {"two-hop": row}})).splitlines()
+    ]
+
+
+def test_exchanges():
+    """The question behind its mark, the answer under it with a tick, a cross with what was wanted, or neither; text
+    that looks like markup is text, and Chinese begins on the line of its mark."""
+    story = "一天早上，红色的本子在河边被鲍勃找到了。" * 4
+    shown = draw(
+        draw_exchange({"user": story, "answer": "[bold]在河边[/bold]。", "wanted": "在河边。", "right": False}),
+        draw_exchange({"user": "Where?", "answer": "Here.", "wanted": "Here.", "right": True}),
+        draw_exchange({"user": "Hello!", "answer": "", "wanted": None, "right": None}),
+    )
+    assert shown.startswith("> 一天早上")
+    assert "[bold]在河边[/bold]。 ✗  wanted: 在河边。" in shown
+    assert "> Where?" in shown
+    assert "Here. ✓" in shown
+    assert "(nothing)" in shown
+
+
+def test_closing_lines_can_be_pasted():
+    """A folder with a blank is quoted."""
+    lines = closing_lines({"seconds": 600.0, "picture": None}, "my runs/a")
+    assert lines[0] == "done in 10.0 minutes"
+    assert "talk with it:      instar chat --model 'my runs/a/sft'" in lines

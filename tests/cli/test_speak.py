@@ -1,0 +1,110 @@
+"""`instar generate` and `instar chat`."""
+
+import json
+
+import pytest
+
+import instar
+from instar.config.options import SamplingOptions
+from instar.infer.text import complete, generate
+
+GREEDY = ["--sampling.strategy", "greedy", "--sampling.max-new-tokens", "6"]
+
+
+@pytest.fixture(scope="session")
+def loaded(grown):
+    """The model and the tokenizer of the finished life."""
+    return instar.load(grown.sft)
+
+
+def test_generate_streams_one_answer(grown, cli, loaded):
+    """The prompt and the answer on stdout, what decides the draws on stderr; the same as instar.generate."""
+    result = cli("generate", "--model", grown.sft, "--prompt", "Tom had", *GREEDY)
+    (text,) = generate(*loaded, ["Tom had"], max_new_tokens=6)
+    assert (result.status, result.out) == (0, f"Tom had{text}\n")
+    assert "greedy" in result.err
+
+
+def test_generate_many(grown, cli, loaded):
+    """n answers to each prompt, each with the seed it would have alone."""
+    words = ["--prompt", "Tom had", "[b]Anna", "--n", "2", "--seed", "5", "--sampling.max-new-tokens", "6"]
+    result = cli("generate", "--model", grown.sft, *words, "--json")
+    options = SamplingOptions(temperature=0.8, top_p=0.95, max_new_tokens=6)
+    wanted = complete(*loaded, ["Tom had", "[b]Anna"], options, n=2, seed=5)
+    assert [answer["ids"] for answer in result.json["answers"]] == [answer.ids for answer in wanted]
+    assert [answer["prompt"] for answer in result.json["answers"]] == ["Tom had"] * 2 + ["[b]Anna"] * 2
+    assert all(len(answer["ids"]) == len(answer["logprobs"]) for answer in result.json["answers"])
+    plain = cli("generate", "--model", grown.sft, *words)
+    assert plain.out == "\n".join(answer["prompt"] + answer["text"] + "\n" for answer in result.json["answers"])
+
+
+def test_generate_as_a_chat(grown, cli, loaded):
+    """With --chat the prompt is a user's message, and only the answer is shown."""
+    result = cli("generate", "--model", grown.sft, "--prompt", "Hello!", "--chat", *GREEDY, "--quiet")
+    (text,) = generate(*loaded, [[{"role": "user", "content": "Hello!"}]], max_new_tokens=6)
+    assert (result.out, result.err) == (f"{text}\n", "")
+
+
+def test_chat(grown, cli, say):
+    """Two turns, /reset, one turn: only what came after it is remembered."""
+    say("Hello!", "And you?", "/reset", "你好！")
+    result = cli("chat", "--model", grown.sft, *GREEDY, "--json")
+    assert result.status == 0
+    assert [message["role"] for message in result.json["messages"]] == ["user", "assistant"]
+    assert result.json["messages"][0]["content"] == "你好！"
+    assert "forgotten" in result.err
+
+
+def test_chat_remembers(grown, cli, say, loaded):
+    """The second answer is that to the whole conversation; a blank line is no turn."""
+    say("Hello!", "", "And you?")
+    messages = cli("chat", "--model", grown.sft, "--system", "Be kind.", *GREEDY, "--json").json["messages"]
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user", "assistant"]
+    (text,) = generate(*loaded, [messages[:4]], max_new_tokens=6)
+    assert messages[4]["content"] == text
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_chat(grown, cli, say, monkeypatch):
+    """What was said until then stays in the conversation, and the next turn is answered."""
+    calls = []
+
+    def pieces(model, tokenizer, prompt, **_):
+        calls.append(prompt)
+        yield "half"
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        yield " and half"
+
+    monkeypatch.setattr("instar.infer.conversation.stream", pieces)
+    say("one", KeyboardInterrupt(), "two")
+    result = cli("chat", "--model", grown.sft, "--json")
+    assert (result.status, len(calls)) == (0, 2)
+    assert [message["content"] for message in result.json["messages"]] == ["one", "half", "two", "half and half"]
+
+
+def test_ctrl_c_is_shown(grown, cli, say, monkeypatch):
+    """The broken answer ends with a word that says so."""
+
+    def pieces(*_, **__):
+        yield "half"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("instar.infer.conversation.stream", pieces)
+    say("one")
+    assert cli("chat", "--model", grown.sft, "--quiet").out == "half [stopped]\n"
+
+
+def test_a_conversation_that_is_too_long_goes_on_after_reset(grown, cli, say):
+    """The message is refused with the way out, the chat goes on."""
+    say("ball " * 2000, "Hello!")
+    result = cli("chat", "--model", grown.sft, *GREEDY, "--json")
+    assert "say /reset" in result.err
+    assert result.json["messages"][0]["content"] == "Hello!"
+
+
+def test_a_misspelt_command_of_the_chat_is_not_sent_to_the_model(grown, cli, say):
+    """Story: a user believed to have begun anew."""
+    say("/rest")
+    result = cli("chat", "--model", grown.sft, "--json")
+    assert "did you mean /reset?" in result.err
+    assert json.loads(result.out) == {"messages": []}

@@ -1,0 +1,48 @@
+"""`instar tokenizer ...` and `instar data ...`."""
+
+from rich.cells import cell_len
+
+STORIES = "world:stories?count=60"
+
+
+def test_tokenizer_train(cli, tmp_path):
+    """The tokenizer is written, and its size told; training it again gives the same one."""
+    words = ["tokenizer", "train", "--data", STORIES, "--vocab-size", "400", "--out", tmp_path / "t"]
+    first = cli(*words, "--json").json
+    assert (first["vocab_size"], first["documents"]) == (448, 60)
+    assert cli(*words, "--json").json["fingerprint"] == first["fingerprint"]
+    assert "fingerprint" in cli(*words).out
+
+
+def test_tokenizer_show(grown, cli):
+    """Pieces, bytes and ids, with the merges on demand; text that looks like markup is text."""
+    folder = grown.out / "tokenizer"
+    plain = cli("tokenizer", "show", "--model", folder, "The [b]ball[/b] 球")
+    assert plain.status == 0
+    assert "]ball" in plain.out
+    assert "<E7" in plain.out
+    merges = cli("tokenizer", "show", "--model", folder, "The ball", "--merges")
+    assert len(merges.out) > len(plain.out) / 2
+    assert cli("tokenizer", "show", "--model", folder, "The ball", "--json").json["text"] == "The ball"
+
+
+def test_tokenizer_compare(grown, cli):
+    """A table for each script within 80 columns, and the same rows for machines."""
+    words = ["tokenizer", "compare", "--data", STORIES, "world:stories?count=60&lang=zh", "--sizes", "320", "384"]
+    words += ["--models", grown.out / "tokenizer", "--held-out", "0.2"]
+    rows = cli(*words, "--json").json["rows"]
+    assert {row["vocab_size"] for row in rows} == {320, 384, 512}
+    lines = [line for line in cli(*words).out.splitlines() if line]
+    assert max(map(cell_len, lines)) <= 80
+
+
+def test_data_prepare_and_preview(grown, cli, tmp_path):
+    """Shards that pretraining can read; and the tokens that teach, before any training."""
+    result = cli("data", "prepare", "--data", STORIES, "--tokenizer", grown.out / "tokenizer", "--out", tmp_path / "s")
+    assert result.status == 0
+    assert list((tmp_path / "s").glob("*.tokens.safetensors"))
+    words = ["data", "preview", "--model", grown.sft, "--data", "world:dialogues?count=2", "--records", "2"]
+    report = cli(*words, "--json").json
+    assert len(report["documents"]) == 2
+    taught = sum(token["teaches"] for document in report["documents"] for token in document)
+    assert f"{taught} of {sum(map(len, report['documents']))} tokens teach" in cli(*words).out
