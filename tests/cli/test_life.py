@@ -143,12 +143,12 @@ def test_exchanges():
     story = "一天早上，红色的本子在河边被鲍勃找到了。" * 4
     shown = draw(
         draw_exchange({"user": story, "answer": "[bold]在河边[/bold]。", "wanted": "在河边。", "right": False}),
-        draw_exchange({"user": "Where?", "answer": "Here.", "wanted": "Here.", "right": True}),
+        draw_exchange({"user": "[b]Where?", "answer": "Here.", "wanted": "Here.", "right": True}),
         draw_exchange({"user": "Hello!", "answer": "", "wanted": None, "right": None}),
     )
     assert shown.startswith("> 一天早上")
     assert "[bold]在河边[/bold]。 ✗  wanted: 在河边。" in shown
-    assert "> Where?" in shown
+    assert "> [b]Where?" in shown
     assert "Here. ✓" in shown
     assert "(nothing)" in shown
 
