@@ -98,6 +98,8 @@ def test_exam_table():
     rows = [line.split() for line in lines if "0.875" in line]
     assert [row[0] for row in rows] == [*KINDS, "all"]
     assert rows[0] == ["who", "1,234", "0.875", "0.875", *["0.250"] * 6]
+    assert lines[1].strip() == "en: exactly right, before and after SFT, on facts never told in training"
+    assert lines[-1].strip().endswith("blind: this model without the story")
     header = next(line for line in lines if "asked" in line)
     assert header.split() == [
         "kind",

@@ -24,7 +24,7 @@ GUESSES = {
     "story removed": "no story",
     "model without story": "blind",
 }
-NOTE = "majority to no story: what guessing reaches; blind: this model without the story"
+NOTE = "majority to no story: guesses; blind: this model without the story"
 
 
 def grow(arguments: list[str]) -> None:
@@ -62,7 +62,7 @@ def exam_table(exam: dict[str, Any], language: str) -> Table:
     for kind in sorted(after, key=lambda kind: kind == "all"):
         known = [controls.get(kind, {}).get(guess) for guess in guesses]
         rows.append([kind, int(after[kind]["questions"]), before[kind]["exact"], after[kind]["exact"], *known])
-    title = f"\n{language}: answers exactly right, before and after SFT, on facts never told in training"
+    title = f"\n{language}: exactly right, before and after SFT, on facts never told in training"
     columns = ["kind", "asked", "before", "after", *[GUESSES.get(guess, guess) for guess in guesses]]
     return table(title, columns, rows, note=NOTE if guesses else "", sums=True)
 
