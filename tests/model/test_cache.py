@@ -120,3 +120,11 @@ def test_reorder_inside_a_part(cache):
     write(cache, 2)
     cache.rows([0, 2]).reorder([1, 1])
     assert cache[0].store[0, :, 0, 0, 0].tolist() == [200.0, 100.0, 200.0]
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2], [1, 2], [2]], ids=str)
+def test_neighbouring_rows_are_read_where_they_lie(cache, rows):
+    """Rows that stand side by side are a view of the memory: a step copies nothing of what was written before."""
+    k, v, _ = write(cache.rows(rows), 2)
+    memory = cache[1].store.untyped_storage().data_ptr()
+    assert k.untyped_storage().data_ptr() == v.untyped_storage().data_ptr() == memory

@@ -62,6 +62,12 @@ def test_vocabulary_is_needed():
         Transformer(replace(CONFIG, vocab_size=0))
 
 
+def test_an_encoder_that_is_not_there_is_told():
+    """encoder_layers is not ignored in silence."""
+    with pytest.raises(InputError, match="encoder_layers=2: there is no encoder yet"):
+        Transformer(replace(CONFIG, encoder_layers=2))
+
+
 def test_text_longer_than_learned_positions(tokens):
     """A learned position that does not exist is told with both numbers, not an index error in the depths."""
     with pytest.raises(InputError, match=r"max_positions=16.*20"):

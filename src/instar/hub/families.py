@@ -211,6 +211,13 @@ def _read_llama(data: Foreign) -> Foreign:
     }
 
 
+def _read_qwen3(data: Foreign) -> Foreign:
+    kinds = data.get("layer_types") or []
+    if not isinstance(kinds, list) or any(kind != "full_attention" for kind in kinds):
+        raise InputError(f"config.json says layer_types={kinds!r}; we compute every layer with full_attention")
+    return _read_llama(_QWEN3_DEFAULTS | data) | {"qk_norm": True}
+
+
 def _write_llama(config: ModelConfig) -> Foreign:
     return {
         "hidden_size": config.d_model,
@@ -313,7 +320,7 @@ FAMILIES: dict[str, Family] = {
             "Qwen3ForCausalLM",
             "qwen3",
             _LLAMA_NAMES,
-            lambda data: _read_llama(_QWEN3_DEFAULTS | data) | {"qk_norm": True},
+            _read_qwen3,
             _write_llama,
             lambda config: _like_llama(config, qk_norm=True) and not config.bias,
             _LLAMA_KEYS | {"layer_types", "sliding_window"},

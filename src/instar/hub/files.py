@@ -54,11 +54,13 @@ def load_model(
     folder = resolve(name)
     data = read_json(folder / CONFIG, f"{folder} is no model folder")
     family, config = family_named(data), config_from_hf(data)
+    headers = _headers(files := _weight_files(folder))
+    if config.layers > len(headers):  # before so many are built
+        raise InputError(f"{folder} holds {len(headers)} weights, too few for the {config.layers} layers of {CONFIG}")
     with torch.device("meta"):
         model = Transformer(config, seed=None)
-    files = _weight_files(folder)
     wanted = foreign_names(family, _stored(model))
-    found = _check(files, wanted, family, model, folder)
+    found = _check(headers, wanted, family, model, folder)
     state: dict[str, Tensor] = {}
     for path in files:
         with safe_open(path, framework="pt", device=str(device)) as file:
@@ -164,10 +166,9 @@ class Header(NamedTuple):
 
 
 def _check(
-    files: list[Path], wanted: Mapping[str, list[str]], family: Family, model: Transformer, folder: Path
+    headers: Mapping[str, Header], wanted: Mapping[str, list[str]], family: Family, model: Transformer, folder: Path
 ) -> dict[str, str]:
     """Every wanted weight is there in its shape and nothing else is; returns name in the file -> full name."""
-    headers = _headers(files)
     found = {name: full for name in headers if (full := _full(name, wanted, family)) in wanted}
     unclaimed = [name for name in headers if name not in found and not name.endswith(BUFFERS)]
     if model.config.tied:

@@ -43,8 +43,8 @@ class KVCache:
 
     def _start(self) -> None:
         self._own = list(self._rows) if self._rows is not None else list(range(len(self._lengths)))
-        whole = self._own == list(range(len(self._lengths)))
-        self._index = None if whole else torch.tensor(self._own, device=self.device)
+        self._index = _index(self._own, self.device)
+        self._next: tuple[list[int], Tensor] | None = None
         self._layers = [LayerCache(self, store) for store in self._stores]
 
     def __getitem__(self, layer: int) -> LayerCache:
@@ -53,6 +53,13 @@ class KVCache:
     def __len__(self) -> int:
         """Rows, B."""
         return len(self._own)
+
+    @property
+    def numbers(self) -> Tensor:
+        """The rows of the memory that are this cache's: (B,)."""
+        if isinstance(self._index, slice):
+            return torch.arange(self._index.start, self._index.stop, device=self.device)
+        return self._index
 
     @property
     def lengths(self) -> list[int]:
@@ -72,7 +79,10 @@ class KVCache:
                 f"the cache holds {self.capacity} tokens a row; found {max(lengths)}, wanted {count} more; "
                 "shorten the prompt or make a larger cache"
             )
-        return torch.tensor(lengths, device=self.device)[:, None] + torch.arange(count, device=self.device)
+        if self._next is None or self._next[0] != [*lengths, count]:  # made once for all layers
+            starts = torch.tensor(lengths).to(self.device, non_blocking=True)
+            self._next = [*lengths, count], starts[:, None] + torch.arange(count, device=self.device)
+        return self._next[1]
 
     def extend(self, count: int) -> None:
         """Every row is `count` tokens longer: called once a forward pass, after its last layer."""
@@ -95,10 +105,9 @@ class KVCache:
         stay where they are."""
         lengths = self.lengths
         chosen = torch.tensor([self._own[row] for row in rows], device=self.device)
-        own = torch.tensor(self._own, device=self.device)
         until = max(lengths)
         for store in self._stores:
-            store[:, own, :, since:until] = store[:, chosen, :, since:until]
+            store[:, self._index, :, since:until] = store[:, chosen, :, since:until]
         for row, source in zip(self._own, rows):
             self._lengths[row] = lengths[source]
 
@@ -116,11 +125,18 @@ class LayerCache:
         """
         cache, lengths, count = self.cache, self.cache.lengths, k.shape[2]
         until = max(lengths) + count
-        new = torch.stack((k, v)).to(self.store.dtype)
-        if cache._index is None and min(lengths) == max(lengths):
-            self.store[:, :, :, lengths[0] : until] = new
-        else:
-            rows = torch.tensor(cache._own, device=self.store.device)[:, None]
-            self.store[:, rows, :, cache.positions(count)] = new.permute(1, 3, 0, 2, 4)
-        seen = self.store[:, :, :, :until] if cache._index is None else self.store[:, cache._index, :, :until]
-        return seen[0].to(k.dtype), seen[1].to(v.dtype), torch.arange(until, device=k.device)
+        even = min(lengths) == max(lengths)
+        for store, new in zip(self.store, (k, v)):
+            if even:
+                store[cache._index, :, lengths[0] : until] = new.to(store.dtype)
+            else:
+                store[cache.numbers[:, None], :, cache.positions(count)] = new.transpose(1, 2).to(store.dtype)
+        keys, values = (store[cache._index, :, :until] for store in self.store)
+        return keys.to(k.dtype), values.to(v.dtype), torch.arange(until, device=k.device)
+
+
+def _index(rows: list[int], device: torch.device) -> slice | Tensor:
+    """What picks these rows: a slice where they stand side by side, so that nothing is copied to read them."""
+    if rows and rows == list(range(rows[0], rows[0] + len(rows))):
+        return slice(rows[0], rows[0] + len(rows))
+    return torch.tensor(rows, dtype=torch.int64).to(device, non_blocking=True)

@@ -66,6 +66,8 @@ class Transformer(nn.Module):
         super().__init__()
         if config.vocab_size < 1:
             raise InputError("vocab_size=0: a Transformer needs the tokenizer's vocabulary size")
+        if config.encoder_layers:
+            raise InputError(f"encoder_layers={config.encoder_layers}: there is no encoder yet, wanted 0")
         self.config = config
         # the dtype of activations and products; None follows the weights
         self.compute: torch.dtype | None = None
@@ -165,8 +167,11 @@ class Transformer(nn.Module):
         if cache is not None:
             if view is not None:
                 raise InputError("found a view and a cache; pad prompts on the right, then trim the cache")
-            until = max(cache.lengths) + tokens.shape[1]
-            if tokens.shape[1] == 1 and min(cache.lengths) == max(cache.lengths):
+            lengths = cache.lengths
+            until = max(lengths) + tokens.shape[1]
+            if until == tokens.shape[1]:  # nothing stands before these tokens
+                return None, True
+            if tokens.shape[1] == 1 and min(lengths) == max(lengths):
                 return None, False
             sees = torch.arange(until, device=tokens.device) <= positions[..., None]
             return _added(sees, dtype), False
