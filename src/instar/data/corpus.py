@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..config import InputError
+from .disk import sync
 from .records import as_messages, is_dialogue, text_of, tools_of
 from .shards import KEY_BITS, SUFFIX, Section, Shards, ShardWriter, TokenStore, store_in_memory, threshold
 from .sources import Document, fingerprint, is_shard, read, resolve
@@ -194,12 +195,12 @@ def prepare(
             "key": key,
         }
         (draft / REPORT).write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        _sync(draft / REPORT)
-        _sync(draft)
+        sync(draft / REPORT)
+        sync(draft)
         if out.exists():
             out.rmdir()  # it is empty, and not every system renames onto a folder
         draft.rename(out)
-        _sync(out.parent)
+        sync(out.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -237,12 +238,3 @@ def _made_before(out: Path, key: str) -> dict[str, Any]:
         found = f"data prepared with the key {report['key'][:12]}" if "key" in report else "other files"
         raise InputError(f"{out} holds {found}, wanted {key[:12]}; name another folder or remove this one")
     return report | {"reused": True}
-
-
-def _sync(path: Path) -> None:
-    """Make a file or a folder's entries survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -8,6 +8,7 @@ also for a document that goes on from the row before, and nothing is seen across
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
@@ -19,17 +20,14 @@ Piece = tuple[int, int, int]  # document, start, stop
 Row = list[Piece]
 
 
-class Windows(Sequence[Row]):
-    """Row r holds the tokens [r * context, (r + 1) * context) of the stream; computed when it is asked for."""
+class Rows(Sequence[Row]):
+    """Rows by number. split: documents that were longer than a row and lie in several pieces."""
 
-    def __init__(self, lengths: np.ndarray, context: int) -> None:
-        self.context = _checked(context)
-        self.ends = np.cumsum(lengths, dtype=np.int64)
-        self.total = int(self.ends[-1]) if len(self.ends) else 0
-        self.split = 0  # documents are cut wherever a window ends; none is too long for a row
+    split = 0
 
-    def __len__(self) -> int:
-        return -(-self.total // self.context)
+    @abstractmethod
+    def row(self, row: int) -> Row:
+        """The pieces of row 0 <= row < len(self)."""
 
     @overload
     def __getitem__(self, row: int) -> Row: ...
@@ -40,6 +38,22 @@ class Windows(Sequence[Row]):
             return [self[r] for r in range(*row.indices(len(self)))]
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
+        return self.row(row)
+
+
+class Windows(Rows):
+    """Row r holds the tokens [r * context, (r + 1) * context) of the stream; computed when it is asked for. Documents
+    are cut wherever a window ends, so none counts as split."""
+
+    def __init__(self, lengths: np.ndarray, context: int) -> None:
+        self.context = _checked(context)
+        self.ends = np.cumsum(lengths, dtype=np.int64)
+        self.total = int(self.ends[-1]) if len(self.ends) else 0
+
+    def __len__(self) -> int:
+        return -(-self.total // self.context)
+
+    def row(self, row: int) -> Row:
         begin = int(row) * self.context
         end = min(begin + self.context, self.total)
         document = int(np.searchsorted(self.ends, begin, side="right"))
@@ -54,8 +68,8 @@ class Windows(Sequence[Row]):
         return pieces
 
 
-class Bins(Sequence[Row]):
-    """Rows that were filled beforehand. split: documents that were longer than a row and lie in several pieces."""
+class Bins(Rows):
+    """Rows that were filled beforehand."""
 
     def __init__(self, pieces: np.ndarray, order: np.ndarray, bounds: np.ndarray, split: int) -> None:
         """pieces (P, 3): document, start, stop; order (P,): pieces row by row; bounds (R+1,): where rows begin."""
@@ -64,15 +78,7 @@ class Bins(Sequence[Row]):
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
-    @overload
-    def __getitem__(self, row: int) -> Row: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[Row]: ...
-    def __getitem__(self, row: Any) -> Any:
-        if isinstance(row, slice):
-            return [self[r] for r in range(*row.indices(len(self)))]
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)}")
+    def row(self, row: int) -> Row:
         chosen = self.order[self.bounds[row] : self.bounds[row + 1]]
         return [(d, start, stop) for d, start, stop in self.pieces[chosen].tolist()]
 
@@ -103,7 +109,7 @@ def one_each(lengths: np.ndarray, context: int) -> Bins:
     return Bins(pieces, np.arange(len(pieces)), np.arange(len(pieces) + 1), split)
 
 
-PACKINGS: dict[str, Callable[[np.ndarray, int], Windows | Bins]] = {
+PACKINGS: dict[str, Callable[[np.ndarray, int], Rows]] = {
     "windows": windows, "best-fit": best_fit, "none": one_each,
 }  # fmt: skip
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from ..config.recipe import ExamOptions, TalkOptions
 from ..data.corpus import read
-from ..data.world import CONTROLS, score, without_story
-from ..eval.exact import Asked, ask, tally
+from ..data.world import MAIN
+from ..eval.exact import Asked, ask, controls, tally
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
 
@@ -36,9 +36,8 @@ def examine(
         harder = [document.record for document in read(options.beside)]
         exam["beside"] = _beside(ask(model, tokenizer, harder, batch=options.batch, each=each))
     if taught:
-        alone = [without_story(record) | {"lang": record["lang"], "kind": record["kind"]} for record in records]
-        blind = ask(model, tokenizer, alone, batch=options.batch, each=each)
-        exam["controls"] = _controls(records, list(_lessons(taught)), blind)
+        guesses = controls(model, tokenizer, records, _lessons(taught), batch=options.batch, each=each)
+        exam["controls"] = _shares({name: by_language(guessed) for name, guessed in guesses.items()})
     return exam
 
 
@@ -71,29 +70,28 @@ def _lessons(sources: Sequence[str]) -> Iterable[Record]:
             yield from (document.record for document in islice(read([source]), TAUGHT // len(sources)))
 
 
-def _controls(records: list[Record], taught: list[Record], blind: Sequence[Asked]) -> dict[str, Any]:
-    """language -> kind -> control -> share right."""
+def _shares(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """control -> language -> kind -> figures, turned into language -> kind -> control -> share right."""
     shares: dict[str, dict[str, dict[str, float]]] = {}
-    for name, guess in CONTROLS.items():
-        for lang, kinds in score(records, guess(taught, records)).items():
-            for kind, (right, questions) in kinds.items():
-                shares.setdefault(lang, {}).setdefault(kind, {})[name] = right / questions
-    for lang, rows in by_language(blind).items():
-        for kind, row in rows.items():
-            shares[lang][kind]["model without story"] = row["exact"]
+    for name, languages in scores.items():
+        for lang, kinds in languages.items():
+            for kind, row in kinds.items():
+                shares.setdefault(lang, {}).setdefault(kind, {})[name] = row["exact"]
     return shares
 
 
 def _beside(asked: Sequence[Asked]) -> dict[str, dict[str, dict[str, float]]]:
-    """language -> how many threads, or kind of question -> its figures."""
-    return {
-        lang: {
-            **{f"{n} threads": row for n, row in tally(part, "threads").items() if n != "all"},
-            **{kind: row for kind, row in tally(part, "kind").items() if kind in ("two-hop", "unknown", "fact")},
-        }
-        for lang in sorted({one.groups["lang"] for one in asked})
-        for part in [[one for one in asked if one.groups["lang"] == lang]]
-    }
+    """language -> how many threads (of the kinds that count), and each of the other kinds -> its figures."""
+    scores = {}
+    for lang in sorted({one.groups["lang"] for one in asked}):
+        part = [one for one in asked if one.groups["lang"] == lang]
+        others = [one for one in part if one.groups["kind"] not in MAIN]
+        threads = (
+            tally([one for one in part if one.groups["kind"] in MAIN], "threads") if len(others) < len(part) else {}
+        )
+        scores[lang] = {f"{n} threads": row for n, row in threads.items() if n != "all"}
+        scores[lang] |= {kind: row for kind, row in (tally(others, "kind") if others else {}).items() if kind != "all"}
+    return scores
 
 
 def _wrong(one: Asked) -> Record:

@@ -7,7 +7,6 @@ is never written into again.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from hashlib import file_digest
@@ -16,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from ..config import InputError
+from ..data.disk import sync
 
 MANIFEST = "MANIFEST.json"
 DRAFT, TRASH = ".tmp-", ".trash-"
@@ -78,15 +78,6 @@ def replace_text(path: Path, text: str) -> None:
     sync(draft)
     draft.replace(path)
     sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Bring a file, or the entries of a folder, onto the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _seal(folder: Path) -> None:
