@@ -2,16 +2,19 @@
 
 import io
 import json
+import re
 import shutil
 import time
 
+import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
 from instar.cli.life import GUESSES, beside_table, closing_lines, draw_exchange, exam_table
-from instar.cli.screen import table
+from instar.cli.screen import Screen, table
 from instar.config import dump_yaml, load_yaml
 from instar.config.flags import merge
+from instar.config.options import Screen as ScreenOptions
 
 KINDS = ["who", "whom", "where", "has", "why", "wanted", "colour", "count", "yesno", "order"]
 
@@ -160,3 +163,11 @@ def test_closing_lines_can_be_pasted():
     lines = closing_lines({"seconds": 600.0, "picture": None}, "my runs/a")
     assert lines[0] == "done in 10.0 minutes"
     assert "talk with it:      instar chat --model 'my runs/a/sft'" in lines
+
+
+def test_chinese_is_drawn_two_cells_wide(tmp_path):
+    """rich's SVG gave Chinese half its room, so that characters lay on each other; Latin keeps its own."""
+    Screen(ScreenOptions()).picture(["中文", "ab"], tmp_path / "s.svg", "t")
+    drawn = re.findall(r'textLength="([\d.]+)"[^>]*>([^<]*)</text>', (tmp_path / "s.svg").read_text("utf-8"))
+    widths = {text: float(length) for length, text in drawn}
+    assert widths["中文"] == pytest.approx(2 * widths["ab"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -54,7 +57,7 @@ class Screen:
         console = Console(record=True, width=84, file=io.StringIO(), highlight=False)
         for drawing in drawings:
             console.print(drawing, markup=False)
-        console.save_svg(str(path), title=title)
+        path.write_text(widen(console.export_svg(title=title)), encoding="utf-8")
 
     @contextmanager
     def counting(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
@@ -66,6 +69,20 @@ class Screen:
         with Progress(*columns, console=self.notes, transient=True) as bar:
             task = bar.add_task(what, total=total)
             yield lambda done: bar.advance(task, done)
+
+
+_DRAWN = re.compile(r'textLength="([\d.]+)"([^>]*)>([^<]*)</text>')
+
+
+def widen(svg: str) -> str:
+    """rich gives every character of an SVG one cell; Chinese takes two, and would be drawn over itself."""
+
+    def line(match: re.Match[str]) -> str:
+        text = html.unescape(match[3])
+        length = float(match[1]) * cell_len(text) / max(1, len(text))
+        return f'textLength="{length:g}"{match[2]}>{match[3]}</text>'
+
+    return _DRAWN.sub(line, svg)
 
 
 def table(
