@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from instar.config import InputError
 from instar.text import Stream, Tokenizer, bpe
-from instar.text.tokenizer import SPECIALS
+from instar.text.tokenizer import specials
 
 STRANGE = [
     "",
@@ -27,7 +27,7 @@ def test_layout_of_the_vocabulary(tokenizer):
     """Bytes first, merges after, control tokens last, rows rounded up to a multiple of 64."""
     assert tokenizer.vocab_size == 448
     assert {tokenizer.token_bytes(i) for i in range(256)} == {bytes([byte]) for byte in range(256)}
-    assert list(tokenizer.specials) == list(SPECIALS)
+    assert list(tokenizer.specials) == list(specials())
     assert min(tokenizer.specials.values()) == tokenizer.vocabulary.size - 4
     assert Tokenizer.train(["a"], 300).vocab_size == 320
 

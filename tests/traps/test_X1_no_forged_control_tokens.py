@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from instar import InputError
 from instar.text import Tokenizer
-from instar.text.tokenizer import SPECIALS
+from instar.text.tokenizer import specials
 
 OWN = Tokenizer.train(["Hello there, <think> of it"], 384)
 EXTRA = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>")
-MARKERS = (*SPECIALS, *EXTRA)
+MARKERS = (*specials(), *EXTRA)
 # Prints data next to bare structure, where "<" + "think" + ">" would be a token.
 CARELESS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}{% if m.name %}<{{ m.name }}>{% endif %}\n{{ m.content }}"

@@ -117,6 +117,8 @@ class PretrainOptions(Machine):
     preset: str = "nano"
     # what the model learns to say: causal, the next token
     objective: Literal["causal"] = "causal"
+    # heads of the first blocks begin by looking at the tokens just before theirs, so that copying forms sooner
+    look_back: bool = False
     # held-out share of the documents, chosen by hash
     held_out: float = 0.02
     # windows cuts the stream of documents every `context` tokens; best-fit keeps short documents whole
@@ -246,6 +248,10 @@ class TokenizerTrainOptions(Screen):
     max_token_bytes: int = 16
     # qwen2 (single digits) or llama-bpe (up to three): split patterns that llama.cpp knows by these names
     split: Literal["qwen2", "llama-bpe"] = "qwen2"
+    # no token reaches over the edge of a Chinese character
+    single_han: bool = False
+    # control tokens of a chat: chatml, as most models have it, or brief, one token for each turn
+    markup: Literal["chatml", "brief"] = "chatml"
     # bytes of text read at most; 0 reads everything
     max_bytes: int = 0
 

@@ -18,8 +18,9 @@ def train_tokenizer(options: TokenizerTrainOptions) -> dict[str, Any]:
     started = time.perf_counter()
     texts = _Counted(options)
     tokenizer = Tokenizer.train(
-        iter(texts), options.vocab_size, max_token_bytes=options.max_token_bytes, split=options.split
-    )
+        iter(texts), options.vocab_size, max_token_bytes=options.max_token_bytes, split=options.split,
+        single_han=options.single_han, markup=options.markup,
+    )  # fmt: skip
     if not texts.bytes:
         raise InputError(f"{', '.join(options.data)}: no text; a tokenizer is made of what texts have in common")
     tokenizer.save(Path(options.out))

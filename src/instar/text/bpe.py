@@ -22,8 +22,13 @@ _PATTERN = (
 SPLITS = {"qwen2": _PATTERN.replace("DIGITS", r"\p{N}"), "llama-bpe": _PATTERN.replace("DIGITS", r"\p{N}{1,3}")}
 
 
-def train(texts: Iterable[str], size: int, *, max_token_bytes: int, split: str) -> dict[str, Any]:
+def train(
+    texts: Iterable[str], size: int, *, max_token_bytes: int, split: str, single_han: bool = False
+) -> dict[str, Any]:
     """Learn `size` pieces at most: the 256 bytes, then merges by falling count, ties by the older pieces.
+
+    `single_han`: no piece reaches over the edge of a Chinese character, so that a word is the same pieces whatever
+    stands beside it. In a small vocabulary pairs of bytes from two characters are frequent and would be merged.
 
     Returns the contents of a tokenizer.json without control tokens. Raises InputError for an unknown split, a cap
     below two bytes or a text that is no Unicode.
@@ -36,6 +41,7 @@ def train(texts: Iterable[str], size: int, *, max_token_bytes: int, split: str) 
     learner.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(SPLITS[split]), behavior="isolated"),
+            *([pre_tokenizers.Split(Regex(r"\p{Han}"), behavior="isolated")] if single_han else []),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -50,6 +56,8 @@ def train(texts: Iterable[str], size: int, *, max_token_bytes: int, split: str) 
     with library("training the tokenizer failed"):
         learner.train_from_iterator(_checked(texts), trainer)
     spec: dict[str, Any] = json.loads(learner.to_str())
+    if single_han:  # needed for learning alone: no merge reaches so far
+        del spec["pre_tokenizer"]["pretokenizers"][1]
     return spec
 
 

@@ -16,54 +16,13 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ..config import InputError, unknown
+from .markup import MARKUPS
 from .template import REST, TEACH, render
 from .vocabulary import Control, require_text
 
 Message = Mapping[str, Any]
 Teach = Literal["assistant", "all"]
 ROLES = ("system", "user", "assistant", "tool")
-
-# Content is trimmed, so that the line break before it is the same token in a prompt and in training.
-CHATML = r"""{%- if tools %}
-    {{- '<|im_start|>system\n' }}
-    {%- if messages and messages[0].role == 'system' %}
-        {{- messages[0].content | trim + '\n\n' }}
-    {%- endif %}
-    {{- 'Tools:\n' }}
-    {%- for tool in tools %}
-        {{- tool | tojson + '\n' }}
-    {%- endfor %}
-    {{- 'To use one, answer <tool_call>{"name": ..., "arguments": {...}}</tool_call>.<|im_end|>\n' }}
-{%- endif %}
-{%- for message in messages %}
-    {%- if not (tools and loop.first and message.role == 'system') %}
-        {{- '<|im_start|>' + message.role }}
-        {%- if message.name %}
-            {{- ' ' + message.name | trim }}
-        {%- endif %}
-        {{- '\n' }}
-        {%- if message.role == 'assistant' %}
-            {%- generation %}
-                {{- (message.content or '') | trim }}
-                {%- for call in message.tool_calls or [] %}
-                    {%- set call = call.function or call %}
-                    {{- '\n' if not loop.first or (message.content or '') | trim }}
-                    {{- '<tool_call>{"name": ' + call.name | tojson + ', "arguments": ' }}
-                    {{- call.arguments if call.arguments is string else call.arguments | tojson }}
-                    {{- '}</tool_call>' }}
-                {%- endfor %}
-                {{- '<|im_end|>' }}
-            {%- endgeneration %}
-        {%- else %}
-            {{- message.content | trim + '<|im_end|>' }}
-        {%- endif %}
-        {{- '\n' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\n' }}
-{%- endif %}
-"""
 
 # More noncharacters: a message's text stands between OPEN + its number and CLOSE; ESCAPE + a number is one character.
 _ESCAPE, _OPEN, _CLOSE = "\ufdd2", "\ufdd3", "\ufdd4"
@@ -72,6 +31,8 @@ _NUMBERS = 0xF0000
 _EDGE = _ESCAPE + chr(_NUMBERS)
 _FRAME = re.compile(f"{_OPEN}(.)|{_CLOSE}", re.DOTALL)
 _TEACHING = re.compile(f"[{TEACH}{REST}]")
+# These are known not to look at the text of messages, so they need not be rendered twice.
+_OURS = frozenset(markup.template for markup in MARKUPS.values())
 _PROBE = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
@@ -161,7 +122,7 @@ class ChatFormat:
         """The rendering with frames and escapes in it, which but for them is the plain rendering."""
         framed = [self._frame_message(index, message) for index, message in enumerate(messages)]
         text = self._render(framed, prompt, self._guard(list(tools)) if tools else None)
-        if self.source != CHATML:
+        if self.source not in _OURS:
             self._compare(text, self._render(messages, prompt, tools), messages)
         present = set(_FRAME.findall(text))
         for index, message in enumerate(messages):

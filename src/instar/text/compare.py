@@ -11,7 +11,7 @@ from functools import lru_cache
 from ..config import InputError
 from . import bpe
 from .bpe import Split
-from .tokenizer import SPECIALS, Tokenizer, rows_for
+from .tokenizer import Tokenizer, rows_for, specials
 
 HAN_SHARE = 0.3
 
@@ -80,8 +80,8 @@ def _script_of(letter: str) -> str:
 def _train_all(texts: list[str], sizes: Sequence[int], max_token_bytes: int, split: Split) -> dict[str, Tokenizer]:
     """A smaller vocabulary is the beginning of a larger one, so the largest is learnt and the others cut from it."""
     rows = [rows_for(size) for size in sorted(set(sizes))]
-    spec = bpe.train(texts, rows[-1] - len(SPECIALS), max_token_bytes=max_token_bytes, split=split)
-    return {str(n): Tokenizer.assemble(bpe.shorten(spec, n - len(SPECIALS)), n, split) for n in rows}
+    spec = bpe.train(texts, rows[-1] - len(specials()), max_token_bytes=max_token_bytes, split=split)
+    return {str(n): Tokenizer.assemble(bpe.shorten(spec, n - len(specials())), n, split) for n in rows}
 
 
 def _measure(name: str, tokenizer: Tokenizer, kept: Mapping[str, list[str]]) -> list[Row]:

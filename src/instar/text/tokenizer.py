@@ -12,17 +12,18 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tokenizers import Encoding
 
-from ..config import InputError
+from ..config import InputError, unknown
 from . import bpe, layout
-from .chat import CHATML, Chat, ChatFormat, Message, Run, Teach
+from .chat import Chat, ChatFormat, Message, Run, Teach
+from .markup import MARKUPS
 from .vocabulary import MAX_ID, Vocabulary, display, library, require_text
 
 END_OF_TEXT, PAD = "<|end_of_text|>", "<|pad|>"
-SPECIALS = (END_OF_TEXT, PAD, "<|im_start|>", "<|im_end|>")
+Markups = Literal["chatml", "brief"]
 _PRIVATE = "instar"
 
 
@@ -56,7 +57,14 @@ class Tokenizer:
 
     @classmethod
     def train(
-        cls, texts: Iterable[str], vocab_size: int, *, max_token_bytes: int = 16, split: bpe.Split = "qwen2"
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        *,
+        max_token_bytes: int = 16,
+        split: bpe.Split = "qwen2",
+        single_han: bool = False,
+        markup: Markups = "chatml",
     ) -> Tokenizer:
         """Learn byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) from texts.
 
@@ -64,16 +72,20 @@ class Tokenizer:
         and unused rows where the texts have no more pairs to merge. The same texts, in any order and with any number
         of workers, give the same tokenizer.
         """
-        rows = rows_for(vocab_size)
-        spec = bpe.train(texts, rows - len(SPECIALS), max_token_bytes=max_token_bytes, split=split)
-        return cls.assemble(spec, rows, split)
+        rows, controls = rows_for(vocab_size, markup), specials(markup)
+        spec = bpe.train(
+            texts, rows - len(controls), max_token_bytes=max_token_bytes, split=split, single_han=single_han
+        )
+        return cls.assemble(spec, rows, split, markup)
 
     @classmethod
-    def assemble(cls, spec: Mapping[str, Any], rows: int, split: str) -> Tokenizer:
+    def assemble(cls, spec: Mapping[str, Any], rows: int, split: str, markup: Markups = "chatml") -> Tokenizer:
         """A trained vocabulary with our control tokens after it and our chat template."""
         start = len(spec["model"]["vocab"])
         flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-        added = [{"id": start + n, "content": text, **flags, "special": True} for n, text in enumerate(SPECIALS)]
+        added = [
+            {"id": start + n, "content": text, **flags, "special": True} for n, text in enumerate(specials(markup))
+        ]
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": None,
@@ -87,7 +99,7 @@ class Tokenizer:
             "padding_side": "right",
             _PRIVATE: {"split": split, "vocab_size": rows},
         }
-        return cls({**spec, "added_tokens": added}, config, CHATML)
+        return cls({**spec, "added_tokens": added}, config, MARKUPS[markup].template)
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
@@ -283,12 +295,21 @@ class Stream:
         return text
 
 
-def rows_for(vocab_size: int) -> int:
+def specials(markup: Markups = "chatml") -> tuple[str, ...]:
+    """The control tokens of a tokenizer that we train, in the order of their ids. Raises InputError for an unknown
+    markup."""
+    if markup not in MARKUPS:
+        raise unknown("markup", markup, MARKUPS)
+    return (END_OF_TEXT, PAD, *MARKUPS[markup].controls)
+
+
+def rows_for(vocab_size: int, markup: Markups = "chatml") -> int:
     """A wished vocabulary size, rounded up to a multiple of 64. Raises InputError where it is out of bounds."""
-    least = 256 + len(SPECIALS)
+    controls = len(specials(markup))
+    least = 256 + controls
     if not least <= vocab_size <= MAX_ID:
         raise InputError(
-            f"vocab_size={vocab_size}, wanted from {least} (256 bytes and {len(SPECIALS)} control tokens) to {MAX_ID}"
+            f"vocab_size={vocab_size}, wanted from {least} (256 bytes and {controls} control tokens) to {MAX_ID}"
         )
     return -(-vocab_size // 64) * 64
 
