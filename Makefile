@@ -34,7 +34,7 @@ test-gpu: $(VENV)/.test
 bench: $(VENV)/.test
 	$(VENV)/bin/python benchmarks/parallel.py
 	$(VENV)/bin/python benchmarks/depth.py
-	$(VENV)/bin/python benchmarks/step.py
+	$(VENV)/bin/python benchmarks/recall.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

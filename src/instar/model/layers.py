@@ -200,7 +200,7 @@ class Sinusoidal(NoPositions):
         self.size = config.d_model
 
     def add(self, x: Tensor, positions: Tensor) -> Tensor:
-        angles = positions[..., None].float() * _frequencies(self.size, 10000.0).to(x.device)
+        angles = positions[..., None].float() * frequencies_of(self.size, 10000.0).to(x.device)
         waves = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
         return x + waves[..., : self.size].to(x.dtype)
 
@@ -215,7 +215,7 @@ class Rotary(NoPositions):
 
     def rotation(self, positions: Tensor, dtype: torch.dtype) -> Rotation:
         wide = torch.promote_types(dtype, torch.float32)
-        frequencies = self.scale(_frequencies(self.size, self.theta), self.scaling).to(positions.device, wide)
+        frequencies = self.scale(frequencies_of(self.size, self.theta), self.scaling).to(positions.device, wide)
         angles = (positions[..., None].to(wide) * frequencies)[:, None]
         return Rotation(angles.cos().to(dtype), angles.sin().to(dtype))
 
@@ -228,7 +228,7 @@ POSITIONS: dict[str, Callable[[ModelConfig], NoPositions]] = {
 }
 
 
-def _frequencies(size: int, theta: float) -> Tensor:
+def frequencies_of(size: int, theta: float) -> Tensor:
     """theta^(-2i/size) for i = 0 .. size/2 - 1, in radians a position."""
     return theta ** (-torch.arange(0, size, 2, dtype=torch.float32) / size)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from ..batch import View
 from ..config import InputError, ModelConfig
 from .cache import KVCache, LayerCache
-from .layers import MLPS, NORMS, POSITIONS, RESIDUALS, Attention, Embedding, Linear, Rotation, entry
+from .layers import MLPS, NORMS, POSITIONS, RESIDUALS, Attention, Embedding, Linear, Rotation, entry, frequencies_of
 
 
 class Block(nn.Module):
@@ -55,6 +56,14 @@ class LanguageHead(Linear):
 HEADS: dict[str, Callable[[ModelConfig], nn.Module]] = {
     "lm": lambda config: LanguageHead(config.d_model, config.vocab_size, bias=False),
 }
+
+
+# How heads begin that look back, block by block: (offset in tokens, radians a position and their shares). Fast waves
+# make a sharp peak at the offset, slow ones a broad hill round it.
+SHARP, BROAD = {1.0: 0.55, 0.56: 0.27, 0.32: 0.18}, {0.18: 1.0, 0.1: 1.0, 0.056: 1.0}
+LOOK_BACK = (((1, SHARP), (2, SHARP), (3, SHARP), (5, BROAD)), ((5, BROAD), (10, BROAD)))
+# the first channel of every embedding in units of their std, and what is left of the rest of such a head's weights
+SIGN, DIMMED = 4.0, 0.3
 
 
 class Transformer(nn.Module):
@@ -122,6 +131,38 @@ class Transformer(nn.Module):
             elif name.endswith(("out.weight", "down.weight")):
                 std *= stream / math.sqrt(2 * self.config.layers)
             nn.init.trunc_normal_(weight, std=std, a=-3 * std, b=3 * std, generator=generator)
+
+    @torch.no_grad()
+    def look_back(self) -> None:
+        """Let heads of the first two blocks begin by attending to the tokens just before theirs (`LOOK_BACK`).
+
+        A head that matches needs one below it that says what stood before, and neither earns anything without the
+        other: a model waits long for both (Olsson et al. 2022). With the one given, matching forms at once
+        (`benchmarks/recall.py`). Each embedding holds the same number in its first channel, from which queries and
+        keys make a vector of their own, turned by the offset. Nothing is fixed: training may undo it.
+        Raises InputError where positions are not rotary, which alone tell offsets.
+        """
+        config = self.config
+        if config.positions != "rotary":
+            raise InputError(f"look_back=true needs positions=rotary, found positions={config.positions}")
+        size, groups = config.head_size, config.heads // config.kv_heads
+        self.embed.weight[:, 0] = SIGN * float(self.embed.weight.std())
+        frequencies = frequencies_of(size, config.rope_theta)
+        # normalised queries and keys may be drowned in the sign; others must not be large
+        strength = SIGN if config.qk_norm else math.sqrt(size) / SIGN
+        for block, kinds in zip(self.blocks, LOOK_BACK):
+            attention = cast(Block, block).attention
+            q, k = attention.q.weight, attention.k.weight
+            for head, (offset, kind) in zip(range(config.kv_heads), kinds):
+                wave = torch.zeros_like(frequencies)
+                for wanted, share in kind.items():
+                    wave[(frequencies.log() - math.log(wanted)).abs().argmin()] += share
+                wave = (wave / wave.sum()).sqrt() * strength
+                key = torch.cat((wave * (frequencies * offset).cos(), wave * (frequencies * offset).sin()))
+                k[head * size : (head + 1) * size] *= DIMMED
+                k[head * size : (head + 1) * size, 0] = key
+                q[head * groups * size : (head + 1) * groups * size] *= DIMMED
+                q[head * groups * size : (head + 1) * groups * size, 0] = torch.cat((wave, 0 * wave)).repeat(groups)
 
     def hidden(self, tokens: Tensor, *, view: View | None = None, cache: KVCache | None = None) -> Tensor:
         """tokens (B, T) -> (B, T, D) after the last norm.

@@ -72,7 +72,7 @@ def pretrain(options: PretrainOptions, *, say: Say | None = None) -> Report:
     config = _shape(options, tokenizer)
     store, counts = load_tokens(options.data, tokenizer)
     plan = Plan(
-        "pretrain", options, tokenizer, lambda: Transformer(config, seed=options.seed), store, counts,
+        "pretrain", options, tokenizer, lambda: _born(config, options), store, counts,
         stops=[tokenizer.eos] if tokenizer.eos is not None else [], fingerprint=fingerprint(options.data),
     )  # fmt: skip
     return _run(plan, folder, say)
@@ -103,11 +103,20 @@ def _finished_before(folder: RunFolder, say: Say) -> Report:
     return folder.read_report()
 
 
+def _born(config: ModelConfig, options: PretrainOptions) -> Transformer:
+    model = Transformer(config, seed=options.seed)
+    if options.look_back:
+        model.look_back()
+    return model
+
+
 def _shape(options: PretrainOptions, tokenizer: Tokenizer) -> ModelConfig:
     """The model's shape, its vocabulary from the tokenizer unless it was given; checked before any work."""
     config = replace(options.model, vocab_size=options.model.vocab_size or tokenizer.vocab_size)
     check_fits(tokenizer, config.vocab_size)
     family_of(config)
+    if options.look_back and config.positions != "rotary":
+        raise InputError(f"look_back=true needs model.positions=rotary, found {config.positions}; set one of them")
     _check_context(options.train, config)
     return config
 
@@ -206,7 +215,7 @@ class Stage:
     def _loader(self) -> Loader:
         options = self.train
         return Loader(
-            self._rows(self.learnt), Collate(self.learnt, options.context, self.plan.tokenizer.pad),
+            self._rows(self.learnt), Collate(self.learnt, options.context, self.plan.tokenizer.pad, options.compile),
             batch_rows=options.batch_tokens // options.context,
             micro_rows=max(1, options.micro_tokens // options.context) if options.micro_tokens else 0,
             seed=self.options.seed, rank=self.ranks.rank, world=self.ranks.world, workers=options.workers,
