@@ -81,3 +81,15 @@ def test_every_transition_is_taught_once(packing, lengths, context):
     assert (batch.targets[live] == batch.tokens[live] + 1).all()
     wanted = [token for start, n in zip(starts, lengths) for token in range(start + 1, start + n)]
     assert sorted(batch.targets[live].tolist()) == wanted
+
+
+def test_whole_rows_have_one_shape():
+    """Compiled blocks see the context's width whatever the rows hold, and the same tokens, targets and view in it."""
+    store = store_of([1, 2, 3], [4, 5])
+    rows = [[(0, 0, 3), (1, 0, 2)]]
+    short, whole = Collate(store, 64)(rows), Collate(store, 64, whole=True)(rows)
+    assert (short.tokens.shape, whole.tokens.shape) == ((1, 16), (1, 64))
+    assert torch.equal(whole.tokens[:, :16], short.tokens)
+    assert torch.equal(whole.targets[:, :16], short.targets)
+    assert (whole.targets[:, 16:] == X).all()
+    assert not whole.view.keep[:, 5:].any()

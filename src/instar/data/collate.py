@@ -15,7 +15,8 @@ from .shards import TokenStore
 
 @dataclass(frozen=True)
 class Collate:
-    """rows -> Batch of tokens (B, T) and targets (B, T), T being the longest row rounded up to 16.
+    """rows -> Batch of tokens (B, T) and targets (B, T), T being the longest row rounded up to 16, or with `whole` the
+    context, since compiled blocks want one shape.
 
     targets[t] is the next token of the same document where that token teaches, else IGNORE; so the last token of a
     document predicts nothing, and neither does padding. A row cut inside a document predicts the token after the cut.
@@ -24,10 +25,12 @@ class Collate:
     store: TokenStore
     context: int
     pad: int | None = None
+    whole: bool = False
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
         used = [sum(stop - start for _, start, stop in row) for row in rows]
-        shape = (len(rows), min(self.context, -(-max(used) // 16) * 16))
+        width = self.context if self.whole else min(self.context, -(-max(used) // 16) * 16)
+        shape = (len(rows), width)
         tokens = np.full(shape, self.pad or 0, np.int64)
         targets = np.full(shape, IGNORE, np.int64)
         plain = all(len(row) == 1 for row in rows)
