@@ -34,7 +34,9 @@ def grow(arguments: list[str]) -> None:
     from ..grow.life import Life
 
     screen = Screen(options)
-    life = Life(recipe, Path(options.out), device=options.device, quiet=options.quiet, say=screen.say)
+    life = Life(
+        recipe, Path(options.out), device=options.device, quiet=options.quiet, say=screen.say, counting=screen.counting
+    )
     report = life.grow()
     _show(screen, report, options.out)
     screen.finish(report)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +24,8 @@ from .picture import draw_losses
 from .tokens import train_tokenizer
 
 Say = Callable[[str], None]
+# shows how far a task is: what is counted, of how many if that is known -> called with how many more are done
+Counting = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 Report = dict[str, Any]
 RECORD = "grow.json"
 
@@ -30,8 +33,8 @@ RECORD = "grow.json"
 class Life:
     """The folders of one life, and what was decided about each."""
 
-    def __init__(self, recipe: Recipe, out: Path, *, device: str, quiet: bool, say: Say) -> None:
-        self.recipe, self.out, self.say = recipe, out, say
+    def __init__(self, recipe: Recipe, out: Path, *, device: str, quiet: bool, say: Say, counting: Counting) -> None:
+        self.recipe, self.out, self.say, self.counting = recipe, out, say, counting
         self.machine: dict[str, Any] = {"device": device, "quiet": quiet}
         self.keys: dict[str, str] = {}
 
@@ -124,7 +127,9 @@ class Life:
             return known["exam"]
         self.say(f"exam of {stage}: questions on facts that training never told")
         model, tokenizer = load(self.out / stage)
-        exam = examine(model, tokenizer, self.recipe.exam, taught=self.recipe.sft.data if controls else ())
+        taught = self.recipe.sft.data if controls else ()
+        with self.counting(f"exam of {stage}", None) as each:
+            exam = examine(model, tokenizer, self.recipe.exam, taught=taught, each=each)
         _write(path, {"key": key, "exam": exam})
         return exam
 
