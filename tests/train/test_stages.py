@@ -16,6 +16,7 @@ from instar.config.presets import preset
 from instar.hub.folders import load
 from instar.text.tokenizer import Tokenizer
 from instar.train import stages
+from instar.train.objectives import next_token
 
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana")
 THINGS = ("ball", "cup", "book", "kite", "drum")
@@ -232,3 +233,38 @@ def test_everything_held_in_training_is_said(options, tmp_path):
     report = stages.pretrain(replace(options, held_out=0.0), say=said.append)
     assert report["held_out_loss"] is None
     assert any("nothing is held out" in line for line in said)
+
+
+def test_look_back_reaches_the_new_model(options, monkeypatch):
+    """A rotary model is born with the heads that look back; only where that is asked for."""
+    born = []
+    plain = stages._run
+    monkeypatch.setattr(stages, "_run", lambda plan, *rest: born.append(plan.model()) or plain(plan, *rest))
+    for look_back in (False, True):
+        stages.pretrain(replace(options, out=f"{options.out}-{look_back}", look_back=look_back))
+    signs = [model.embed.weight[:, 0].std().item() for model in born]
+    assert signs[0] > 0
+    assert signs[1] == pytest.approx(0, abs=1e-6)
+
+
+def test_look_back_without_rotary_positions_is_refused_before_work(options, tmp_path):
+    """With both values and the remedy, before a folder is made."""
+    learned = replace(options, look_back=True, model=preset("gpt2", vocab_size=0, d_model=32, layers=2, heads=2))
+    with pytest.raises(InputError, match=r"look_back=true needs model\.positions=rotary, found learned"):
+        stages.pretrain(learned)
+    assert not (tmp_path / "run").exists()
+
+
+def test_compiled_blocks_get_rows_of_one_width(options, monkeypatch):
+    """Whatever is compiled, every batch of the run is as wide as the context."""
+    widths = set()
+
+    def watched(model, batch, **named):
+        widths.add(batch.tokens.shape[1])
+        return next_token(model, batch, **named)
+
+    monkeypatch.setattr(stages, "next_token", watched)
+    monkeypatch.setattr("instar.train.trainer.compile_blocks", lambda *rest: True)
+    train = replace(TRAIN, compile=True, context=96, batch_tokens=192)
+    stages.pretrain(replace(options, packing="best-fit", held_out=0.0, train=train))
+    assert widths == {96}
