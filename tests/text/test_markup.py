@@ -46,7 +46,10 @@ def test_a_prompt_begins_the_training_text(marked):
     """What a model is given to answer is, id for id, how the same chat began in training."""
     _, tokenizer = marked
     prompt = tokenizer.chat(CHAT[:-1], add_generation_prompt=True).ids
-    assert tokenizer.chat(CHAT).ids[: len(prompt)] == prompt
+    whole = tokenizer.chat(CHAT)
+    assert whole.ids[: len(prompt)] == prompt
+    # the answer begins where the prompt ends
+    assert whole.teaches[len(prompt) - 1 : len(prompt) + 1] == [False, True]
 
 
 def test_the_stock_library_gives_the_same_ids(marked, tmp_path):
@@ -93,3 +96,9 @@ def test_single_han_keeps_to_the_edges_of_characters():
             assert inside[1:-1] == word
             assert len(word) == 2
     assert edges[True] == 0 < edges[False]
+
+
+def test_single_han_leaves_a_split_that_llama_cpp_knows():
+    """Only learning sees the characters cut apart; the saved tokenizer has the named pattern and no more."""
+    single, plain = (Tokenizer.train(["塔楼"], 320, single_han=single) for single in (True, False))
+    assert single.vocabulary.spec["pre_tokenizer"] == plain.vocabulary.spec["pre_tokenizer"]

@@ -265,6 +265,6 @@ def test_compiled_blocks_get_rows_of_one_width(options, monkeypatch):
 
     monkeypatch.setattr(stages, "next_token", watched)
     monkeypatch.setattr("instar.train.trainer.compile_blocks", lambda *rest: True)
-    train = replace(TRAIN, compile=True, context=96, batch_tokens=192)
-    stages.pretrain(replace(options, packing="best-fit", held_out=0.0, train=train))
+    train = replace(TRAIN, compile=True, context=96, batch_tokens=96, steps=0)  # each row by itself, the short last too
+    stages.pretrain(replace(options, held_out=0.0, train=train))
     assert widths == {96}
