@@ -9,6 +9,7 @@ import torch
 
 from instar.config import InputError
 from instar.config.options import TrainOptions
+from instar.train.muon import Muon
 from instar.train.optim import SCHEDULES, Optimizer, scale
 
 OPTIONS = TrainOptions(steps=100)
@@ -36,9 +37,18 @@ def test_muon_takes_the_matrices_and_adamw_the_rest(make_model):
     optimizer = Optimizer(make_model(tied=False), replace(OPTIONS, optimizer="muon"))
     (adamw, _), (muon, _) = optimizer.parts
     counts = [sum(len(group["params"]) for group in part.param_groups) for part in (adamw, muon)]
-    assert (type(adamw), type(muon)) == (torch.optim.AdamW, torch.optim.Muon)
+    assert (type(adamw), type(muon)) == (torch.optim.AdamW, Muon)
     assert counts[1] == 2 * 7
     assert sum(counts) == len(optimizer.weights)
+
+
+@pytest.mark.parametrize("compute", [None, torch.bfloat16])
+def test_muon_multiplies_in_the_dtype_of_the_model(make_model, compute):
+    """A CPU that has no bf16 products, for which the model computes in fp32, must not meet them in the optimizer."""
+    model = make_model()
+    model.compute = compute
+    muon, _ = Optimizer(model, replace(OPTIONS, optimizer="muon")).parts[1]
+    assert muon.products == (compute or torch.float32)
 
 
 def test_one_scale_moves_both_learning_rates(make_model):

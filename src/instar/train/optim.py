@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..config import InputError
 from ..config.options import TrainOptions
+from .muon import Muon
 
 Schedule = Callable[[int, int, int, TrainOptions], float]
 
@@ -64,11 +65,12 @@ class Optimizer:
         outside = _outside(model)
         hidden = {name for name, weight in self.weights.items() if weight.ndim >= 2 and id(weight) not in outside}
         orthogonal = {name for name in hidden if self.weights[name].ndim == 2} if options.optimizer == "muon" else set()
+        products: torch.dtype = getattr(model, "compute", None) or torch.float32
         self.parts = [
             (optimizer, [group["lr"] for group in optimizer.param_groups])
             for optimizer in (
                 _adamw(self._pick(hidden - orthogonal), self._pick(self.weights.keys() - hidden), options),
-                _muon(self._pick(orthogonal), options),
+                _muon(self._pick(orthogonal), options, products),
             )
             if optimizer is not None
         ]
@@ -143,10 +145,10 @@ def _adamw(
     return torch.optim.AdamW(groups, lr=options.lr, betas=(first, second), eps=options.eps, fused=True)
 
 
-def _muon(matrices: list[nn.Parameter], options: TrainOptions) -> torch.optim.Optimizer | None:
+def _muon(matrices: list[nn.Parameter], options: TrainOptions, products: torch.dtype) -> torch.optim.Optimizer | None:
     if not matrices:
         return None
-    return torch.optim.Muon(matrices, lr=options.muon_lr, weight_decay=options.weight_decay)
+    return Muon(matrices, products=products, lr=options.muon_lr, weight_decay=options.weight_decay)
 
 
 def _check(options: TrainOptions) -> None:
