@@ -22,7 +22,7 @@ def compile_blocks(model: Any, objective: Objective, batch: Batch, warn: Callabl
     """
     wanted = _outcome(model, objective, batch)
     for block in model.blocks:
-        block.forward = torch.compile(block.forward)
+        block.forward = _compiled(block.forward)
     try:
         found = _outcome(model, objective, batch)
         _outcome(model.train(), objective, batch)  # dropout draws other numbers: only that it runs is to be seen
@@ -38,8 +38,16 @@ def compile_blocks(model: Any, objective: Objective, batch: Batch, warn: Callabl
     return False
 
 
+def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The compiled function where gradients are taken, the plain one elsewhere: evaluation and generation have a shape
+    of their own at every call, and each would be compiled anew until torch gives up."""
+    fast = torch.compile(forward, dynamic=False)
+    return lambda *inputs, **named: (fast if torch.is_grad_enabled() else forward)(*inputs, **named)
+
+
 def _outcome(model: Any, objective: Objective, batch: Batch) -> tuple[float, float]:
     """Mean loss and gradient norm of one batch."""
+    model.zero_grad()
     with torch.random.fork_rng():
         total = mean(objective(model, batch), max(1, batch.count()))
         total.backward()
