@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -268,3 +269,35 @@ def test_compiled_blocks_get_rows_of_one_width(options, monkeypatch):
     train = replace(TRAIN, compile=True, context=96, batch_tokens=96, steps=0)  # each row by itself, the short last too
     stages.pretrain(replace(options, held_out=0.0, train=train))
     assert widths == {96}
+
+
+def test_minutes_cut_the_steps_to_what_fits(options, tmp_path, monkeypatch):
+    """At 10 seconds a step and 15% for the rest, a minute holds 5 of 40 steps; the run says so and ends there."""
+    monkeypatch.setattr("instar.train.trainer.Trainer.seconds_a_step", lambda self: 10.0)
+    said = []
+    report = stages.pretrain(replace(options, train=replace(TRAIN, steps=40, minutes=1.0)), say=said.append)
+    assert report["steps"] == 5
+    assert any("40 steps would take 7.7 minutes on this machine; 5 are taken" in line for line in said)
+
+
+def test_minutes_that_suffice_change_nothing(options):
+    """A run with time to spare takes all its steps."""
+    assert stages.pretrain(replace(options, train=replace(TRAIN, minutes=30.0)))["steps"] == TRAIN.steps
+
+
+@pytest.mark.parametrize("minutes", [-1.0, float("nan"), float("inf")])
+def test_minutes_that_mean_nothing_are_refused(options, minutes):
+    with pytest.raises(InputError, match=r"train\.minutes="):
+        stages.pretrain(replace(options, train=replace(TRAIN, minutes=minutes)))
+
+
+def test_a_run_that_goes_on_keeps_the_steps_it_was_given(options, monkeypatch):
+    """A machine that is slower today does not change the schedule of a run from yesterday."""
+    train = replace(TRAIN, steps=8, minutes=1.0)
+    monkeypatch.setattr("instar.train.trainer.Trainer.seconds_a_step", lambda self: 10.0)
+    monkeypatch.setattr(stages, "stop_on_signal", lambda: nullcontext(lambda: True))
+    with pytest.raises(Interrupted):
+        stages.pretrain(replace(options, train=train))
+    monkeypatch.undo()
+    monkeypatch.setattr("instar.train.trainer.Trainer.seconds_a_step", lambda self: 50.0)
+    assert stages.pretrain(replace(options, train=train, resume=True))["steps"] == 5

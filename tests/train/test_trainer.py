@@ -145,7 +145,7 @@ def test_two_terms_are_added_and_told_apart(make_model, make_trainer):
 def test_a_compiler_that_fails_costs_one_warning(make_model, make_trainer, monkeypatch):
     """Story: torch.compile fails lazily, at the first step. The plain blocks go on, and the run is the same."""
 
-    def failing(function):
+    def failing(function, **options):
         def call(*arguments, **named):
             raise RuntimeError("no C++ compiler found")
 
@@ -161,12 +161,43 @@ def test_a_compiler_that_fails_costs_one_warning(make_model, make_trainer, monke
 
 def test_a_compiler_that_lies_is_found_out(make_model, make_trainer, monkeypatch):
     """Compiled blocks whose numbers are wrong are put back before the first step."""
-    monkeypatch.setattr(torch, "compile", lambda function: lambda x, *rest: function(x, *rest) * 1.5)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: lambda x, *rest: function(x, *rest) * 1.5)
     said, model = [], make_model()
     trainer = make_trainer(model, steps=1, compile=True, more={"say": said.append})
     trainer.fit()
     assert "loss and gradient norm were" in said[0]
     assert not any("forward" in vars(block) for block in model.blocks)
+
+
+def test_only_training_is_compiled(make_model, make_trainer, monkeypatch):
+    """Evaluation and generation, whose shapes vary, go through plain blocks; old gradients do not fool the check."""
+    calls = []
+
+    def counting(function, **options):
+        return lambda *rest, **named: calls.append(torch.is_grad_enabled()) or function(*rest, **named)
+
+    monkeypatch.setattr(torch, "compile", counting)
+    said, model = [], make_model()
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    make_trainer(model, steps=1, compile=True, more={"say": said.append}).fit()
+    taken = len(calls)
+    with torch.no_grad():
+        model(torch.zeros(1, 4, dtype=torch.long))
+    assert not said
+    assert taken == len(calls) > 0
+    assert all(calls)
+
+
+def test_measuring_a_step_moves_nothing(make_model, make_trainer):
+    """The seconds of a step are measured on the next batch, and training is as if they had not been."""
+    models = [make_model(), make_model()]
+    measured, plain = (make_trainer(model, steps=2) for model in models)
+    assert 0 < measured.seconds_a_step() < 60
+    assert all(weight.grad is None for weight in models[0].parameters())
+    measured.fit()
+    plain.fit()
+    assert same(weights(models[0]), weights(models[1]))
 
 
 @pytest.mark.slow

@@ -43,6 +43,8 @@ class TrainOptions:
     steps: int = 0
     # passes over the data, where steps is 0
     epochs: float = 1.0
+    # take no more steps than fit so many minutes on this machine, as measured at the start; 0 takes them all
+    minutes: float = 0.0
     # tokens in one row
     context: int = 256
     # tokens of one optimizer step, over all ranks
@@ -250,6 +252,8 @@ class TokenizerTrainOptions(Screen):
     split: Literal["qwen2", "llama-bpe"] = "qwen2"
     # no token reaches over the edge of a Chinese character
     single_han: bool = False
+    # documents that list words, one a line: nor over the edge of a Chinese word among them
+    words: tuple[str, ...] = ()
     # control tokens of a chat: chatml, as most models have it, or brief, one token for each turn
     markup: Literal["chatml", "brief"] = "chatml"
     # bytes of text read at most; 0 reads everything

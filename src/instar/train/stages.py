@@ -44,6 +44,7 @@ Report = dict[str, Any]
 FREE = {"out", "device", "dtype", "quiet", "json", "resume", "evaluate", "checkpoint", "model", "tokenizer"}
 FREE_TRAIN = {"micro_tokens", "workers", "compile", "recompute", "loss_chunk"}
 PROMPT, ANSWER = 12, 48  # tokens of a sample
+MARGIN = 1.15  # a step also moves weights, measures now and then and saves
 RECENT = 20  # steps whose mean is the final training loss
 
 
@@ -170,6 +171,7 @@ class Stage:
                 self.model, self.objective, self.loader, self.train, steps=self.steps, ranks=self.ranks,
                 stop=stack.enter_context(stop_on_signal()), say=progress.say,
             )  # fmt: skip
+            self.steps = trainer.steps = self._affordable(trainer)
             start = self._begin(trainer, checkpoints := self._checkpoints(progress.say))
             trainer.on_step = [evaluate, lambda _, record: recent.append(record["loss"] or math.nan)]
             if self.ranks.rank == 0:
@@ -202,6 +204,24 @@ class Stage:
             + (f", going on from step {start:,}" if start else "")
         )
         return start
+
+    def _affordable(self, trainer: Trainer) -> int:
+        """The steps that fit the minutes. What was decided once holds for all ranks and for a run that goes on."""
+        if not self.train.minutes:
+            return self.steps
+        if self.folder.resume and (before := self.folder.read_recipe().get("steps")):
+            return int(before)
+        seconds = trainer.seconds_a_step() * MARGIN
+        first_says = torch.tensor(seconds if self.ranks.rank == 0 else 0.0, device=self.device)
+        self.ranks.add([first_says])
+        seconds = float(first_says)
+        fitting = max(1, int(self.train.minutes * 60 / seconds))
+        if fitting < self.steps:
+            self.say(
+                f"{self.steps:,} steps would take {self.steps * seconds / 60:.1f} minutes on this machine; "
+                f"{fitting:,} are taken, which fit train.minutes={self.train.minutes:g}"
+            )
+        return min(fitting, self.steps)
 
     def _pick_dtype(self) -> torch.dtype:
         """What was measured once holds for all ranks, and for a run that goes on: a busy machine measures otherwise."""
@@ -275,7 +295,7 @@ class Stage:
     def _recipe(self) -> dict[str, Any]:
         """instar.yaml: enough to make this run again and to know where it came from."""
         return {
-            "stage": self.plan.stage, "seed": self.options.seed, "compute": _word(self.dtype),
+            "stage": self.plan.stage, "seed": self.options.seed, "compute": _word(self.dtype), "steps": self.steps,
             "options": to_dict(self.options), "model": to_dict(self.model.config), "versions": versions(),
             "hardware": describe(self.device) | {"ranks": self.ranks.world}, "parent": dict(self.plan.parent),
             "data": {"fingerprint": self.plan.fingerprint, **self.plan.counts},
@@ -311,6 +331,8 @@ class Stage:
 
 def _steps(options: TrainOptions, loader: Loader) -> int:
     """The run's optimizer steps. Raises InputError where there are none."""
+    if not 0 <= options.minutes < math.inf:
+        raise InputError(f"train.minutes={options.minutes}; wanted 0, for no limit, or more")
     if options.steps < 0 or (options.steps == 0 and options.epochs <= 0):
         raise InputError(
             f"train.steps={options.steps} and train.epochs={options.epochs} give no optimizer step; "

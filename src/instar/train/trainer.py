@@ -78,14 +78,33 @@ class Trainer:
         self.optimizer = Optimizer(model, options)
         self.step = self.updates = self.skipped = self.in_a_row = self.tokens = self.targets = 0
         self.seconds = 0.0
-        self.stopped = False
+        self.stopped = self.ready = False
+
+    def prepare(self) -> None:
+        """Make the model ready to train, compiled where that is wanted; done once."""
+        if not self.ready and self.options.compile:
+            compile_blocks(self.model, self.objective, self._peek().to(self.model.device), self.say)
+        self.model.train()
+        self.model.recompute = self.options.recompute
+        self.ready = True
+
+    def seconds_a_step(self) -> float:
+        """How long the passes of one step take here: the faster of two, of the next micro-batch. Nothing moves."""
+        self.prepare()
+        batch = self._peek().to(self.model.device)
+        return min(self._seconds(batch) for _ in range(2)) * self.source.micro_batches
+
+    def _seconds(self, batch: Batch) -> float:
+        started = time.perf_counter()
+        loss = mean(self.objective(self.model, batch), max(1, batch.count()))
+        loss.backward()
+        loss.item()  # waits for the device
+        self.optimizer.zero()
+        return time.perf_counter() - started
 
     def fit(self) -> None:
         """Take the steps that are left, or as many as come before `stop`. Raises Diverged."""
-        self.model.train()
-        self.model.recompute = self.options.recompute
-        if self.options.compile:
-            compile_blocks(self.model, self.objective, self._peek().to(self.model.device), self.say)
+        self.prepare()
         while self.step < self.steps and not self.stopped:
             record = self.advance()
             for function in self.on_step:
