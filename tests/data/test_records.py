@@ -3,7 +3,7 @@
 import pytest
 
 from instar.config import InputError
-from instar.data.records import as_messages, is_dialogue, text_of, tools_of
+from instar.data.records import as_messages, is_dialogue, text_of, texts_of, tools_of
 
 ASKED = {"role": "user", "content": "Who?"}
 SAID = {"role": "assistant", "content": "Anna."}
@@ -108,3 +108,12 @@ def test_tools_must_be_a_list(tools):
     """Tools are a list, or its JSON."""
     with pytest.raises(InputError, match='"tools" is'):
         tools_of({"tools": tools})
+
+
+def test_a_tokenizer_learns_from_each_message_by_itself():
+    """No template writes a line's end between messages, so a token must not hold one with the mark before it."""
+    said = {"messages": [ASKED, SAID, {"role": "assistant", "content": ""}]}
+    assert texts_of(said) == [ASKED["content"], SAID["content"]]
+    assert texts_of({"text": "one\ntwo"}) == ["one\ntwo"]
+    with pytest.raises(InputError, match="half of a surrogate"):
+        texts_of({"prompt": "\ud83d", "response": "a"})

@@ -181,3 +181,18 @@ def test_order_pairs_hold_the_same_words(lang):
         assert one["answer"] != other["answer"]
         assert one["candidates"] == other["candidates"]
     assert 0.4 < sum(record["label"] for record in made) / len(made) < 0.6
+
+
+@pytest.mark.parametrize("size", ["village", "town"])
+def test_words_cover_what_is_told(size):
+    """The list holds every name and the words of the templates: little of a Chinese text is left beside them."""
+    (listed,) = records(f"world:words?size={size}&lang=zh&count=0")
+    words = listed["text"].split("\n")
+    assert len(set(words)) == len(words)
+    assert all(re.fullmatch(r"[\u4e00-\u9fff]+", word) for word in words)
+    longest = re.compile("|".join(sorted(words, key=len, reverse=True)))
+    text = "".join(r["text"] for r in records(f"world:stories?size={size}&lang=zh&facts=0&count=200"))
+    han = re.findall(r"[\u4e00-\u9fff]", text)
+    assert len(re.findall(r"[\u4e00-\u9fff]", longest.sub("", text))) < 0.35 * len(han)
+    for entity in world(size).people:
+        assert entity.forms[1]["name"] in words

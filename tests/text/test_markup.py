@@ -102,3 +102,17 @@ def test_single_han_leaves_a_split_that_llama_cpp_knows():
     """Only learning sees the characters cut apart; the saved tokenizer has the named pattern and no more."""
     single, plain = (Tokenizer.train(["塔楼"], 320, single_han=single) for single in (True, False))
     assert single.vocabulary.spec["pre_tokenizer"] == plain.vocabulary.spec["pre_tokenizer"]
+
+
+def test_words_become_tokens_and_keep_their_edges():
+    """A listed word is one token wherever it stands, no token reaches out of it, and English is as without."""
+    texts = ["露西在塔楼里找到了闹钟。", "在塔楼里，闹钟被露西找到了。", "Lucy found the clock."] * 5
+    words = ["露西", "塔楼", "闹钟", "找到", "clock", "(a|", ""]
+    listed, plain = (Tokenizer.train(texts, 512, words=given, single_han=True) for given in (words, ()))
+    assert [listed.decode([i]) for i in listed.encode("在塔楼里，闹钟")] == ["在", "塔楼", "里", "，", "闹钟"]
+    assert len(plain.encode("在塔楼里，闹钟")) == 7
+    pieces = {listed.token_bytes(i) for i in range(256, listed.vocabulary.size - 4)}
+    chinese = {piece.decode() for piece in pieces if piece[0] >= 0xE4 and len(piece) % 3 == 0}
+    assert {word for word in chinese if len(word) > 1} == {"露西", "塔楼", "闹钟", "找到"}
+    assert len(listed.encode("Lucy found the clock.")) == len(plain.encode("Lucy found the clock."))
+    assert listed.vocabulary.spec["pre_tokenizer"] == plain.vocabulary.spec["pre_tokenizer"]

@@ -49,6 +49,14 @@ def text_of(record: Record) -> str:
     return _whole(record["text"])
 
 
+def texts_of(record: Record) -> list[str]:
+    """What a tokenizer learns from: the text, or each message of a dialogue by itself, since a template sets a mark of
+    its own between them and never a line's end. Raises InputError for a record of another shape."""
+    if "text" in record:
+        return [text_of(record)]
+    return [_whole(said) for said in map(_said, as_messages(record)) if said]
+
+
 def told(messages: Sequence[Message]) -> str:
     """What was said, one line after the other without names; a tool call is its JSON."""
     return _whole("\n".join(filter(None, map(_said, messages))))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..config import InputError
 from ..config.options import TokenizerTrainOptions
 from ..data.corpus import read
+from ..data.records import texts_of
 from ..text.tokenizer import Tokenizer
 
 
@@ -19,7 +20,7 @@ def train_tokenizer(options: TokenizerTrainOptions) -> dict[str, Any]:
     texts = _Counted(options)
     tokenizer = Tokenizer.train(
         iter(texts), options.vocab_size, max_token_bytes=options.max_token_bytes, split=options.split,
-        single_han=options.single_han, markup=options.markup,
+        single_han=options.single_han, words=_words(options.words), markup=options.markup,
     )  # fmt: skip
     if not texts.bytes:
         raise InputError(f"{', '.join(options.data)}: no text; a tokenizer is made of what texts have in common")
@@ -35,6 +36,14 @@ def train_tokenizer(options: TokenizerTrainOptions) -> dict[str, Any]:
     }
 
 
+def _words(sources: Sequence[str]) -> list[str]:
+    """The lines of some documents. Raises InputError where there are none, which nobody means."""
+    found = [line.strip() for document in read(sources) for line in document.text.splitlines() if line.strip()]
+    if sources and not found:
+        raise InputError(f"{', '.join(sources)}: no words; wanted one a line")
+    return found
+
+
 class _Counted:
     """The texts of some documents, counted as they pass, up to `max_bytes`."""
 
@@ -46,10 +55,11 @@ class _Counted:
     def __iter__(self) -> Iterator[str]:
         most = self.options.max_bytes
         for document in read(self.options.data):
-            size = len(document.text.encode("utf-8", "surrogatepass"))
+            texts = document.read(texts_of)
+            size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
             if most and self.bytes + size > most:
                 self.stopped = True
                 return
             self.documents += 1
             self.bytes += size
-            yield document.text
+            yield from texts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -21,14 +22,25 @@ _PATTERN = (
 )
 SPLITS = {"qwen2": _PATTERN.replace("DIGITS", r"\p{N}"), "llama-bpe": _PATTERN.replace("DIGITS", r"\p{N}{1,3}")}
 
+# the common Chinese characters, which a regular expression of Python cannot name
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]+")
+
 
 def train(
-    texts: Iterable[str], size: int, *, max_token_bytes: int, split: str, single_han: bool = False
+    texts: Iterable[str],
+    size: int,
+    *,
+    max_token_bytes: int,
+    split: str,
+    single_han: bool = False,
+    words: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Learn `size` pieces at most: the 256 bytes, then merges by falling count, ties by the older pieces.
 
     `single_han`: no piece reaches over the edge of a Chinese character, so that a word is the same pieces whatever
     stands beside it. In a small vocabulary pairs of bytes from two characters are frequent and would be merged.
+    `words`: nor over the edge of these words, the longest first; merges inside them are learnt, so that a frequent one
+    becomes one piece, and the rest of the Chinese stays single characters.
 
     Returns the contents of a tokenizer.json without control tokens. Raises InputError for an unknown split, a cap
     below two bytes or a text that is no Unicode.
@@ -37,11 +49,13 @@ def train(
         raise unknown("split", split, SPLITS)
     if max_token_bytes < 2:
         raise InputError(f"max_token_bytes={max_token_bytes}, wanted at least 2")
+    chinese = sorted({word for word in words if _HAN.fullmatch(word)}, key=lambda word: (-len(word), word))
+    edges = "|".join([*chinese, r"\p{Han}"]) if single_han or chinese else ""
     learner = Library(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(SPLITS[split]), behavior="isolated"),
-            *([pre_tokenizers.Split(Regex(r"\p{Han}"), behavior="isolated")] if single_han else []),
+            *([pre_tokenizers.Split(Regex(edges), behavior="isolated")] if edges else []),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -56,7 +70,7 @@ def train(
     with library("training the tokenizer failed"):
         learner.train_from_iterator(_checked(texts), trainer)
     spec: dict[str, Any] = json.loads(learner.to_str())
-    if single_han:  # needed for learning alone: no merge reaches so far
+    if edges:  # needed for learning alone: no merge reaches so far
         del spec["pre_tokenizer"]["pretokenizers"][1]
     return spec
 

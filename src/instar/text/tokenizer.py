@@ -64,6 +64,7 @@ class Tokenizer:
         max_token_bytes: int = 16,
         split: bpe.Split = "qwen2",
         single_han: bool = False,
+        words: Iterable[str] = (),
         markup: Markups = "chatml",
     ) -> Tokenizer:
         """Learn byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) from texts.
@@ -74,8 +75,9 @@ class Tokenizer:
         """
         rows, controls = rows_for(vocab_size, markup), specials(markup)
         spec = bpe.train(
-            texts, rows - len(controls), max_token_bytes=max_token_bytes, split=split, single_han=single_han
-        )
+            texts, rows - len(controls), max_token_bytes=max_token_bytes, split=split, single_han=single_han,
+            words=words,
+        )  # fmt: skip
         return cls.assemble(spec, rows, split, markup)
 
     @classmethod

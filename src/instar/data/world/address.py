@@ -11,6 +11,7 @@ from .ontology import LANGUAGES
 from .questions import KINDS, MAIN
 
 TASKS = ("stories", "dialogues", "preferences", "prompts", "translation", "order")
+WORDS = "words"  # what the sentences are made of: one record a language, whatever the other keys say
 SCHEME = "world:"
 
 
@@ -18,7 +19,7 @@ SCHEME = "world:"
 class Address:
     """What to generate; the records depend on nothing else."""
 
-    # one of TASKS
+    # one of TASKS, or WORDS
     task: str
     # village or town
     size: str = "village"
@@ -112,8 +113,8 @@ def parse(address: str) -> Address:
     if not address.startswith(SCHEME):
         raise InputError(f"found {address!r}, wanted an address such as world:stories?lang=en")
     task, _, query = address[len(SCHEME) :].partition("?")
-    if task not in TASKS:
-        raise unknown("task", SCHEME + task, [SCHEME + name for name in TASKS])
+    if task not in (*TASKS, WORDS):
+        raise unknown("task", SCHEME + task, [SCHEME + name for name in (*TASKS, WORDS)])
     values: dict[str, Any] = {}
     for pair in query.split("&") if query else []:
         name, equals, text = pair.partition("=")

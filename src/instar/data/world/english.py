@@ -10,6 +10,9 @@ LEADS = {
     "then": "then ", "later": "later, ", "after": "after that, ", "soon": "soon ",
 }  # fmt: skip
 
+# English words stand apart by themselves, and are learnt as they stand
+WORDS: tuple[str, ...] = ()
+
 SENTENCES: dict[str, tuple[str, ...]] = {
     "find": (
         "{a} found {x} {p.in}.",

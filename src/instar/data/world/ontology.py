@@ -184,6 +184,15 @@ def world(size: str) -> World:
     return build(size, {"village": village, "town": town}[size])
 
 
+def names_of(world: World, language: int) -> list[str]:
+    """What the entities of a world are called in a language."""
+    kinds = (
+        world.people, world.animals, world.things, world.places, world.colours, world.numbers, world.foods,
+        world.activities, world.deeds, world.feelings.values(), world.parts.values(),
+    )  # fmt: skip
+    return [entity.forms[language]["name"] for entities in kinds for entity in entities]
+
+
 def group(people: tuple[Entity, ...]) -> Entity:
     """Several people as one subject. Example: "Tom, Anna and Leo" """
     *most, last = (entity.forms[0][""] for entity in people)

@@ -35,6 +35,7 @@ class Language:
         self.joint = JOINTS[self.index]
         module = MODULES[self.index]
         self.leads: dict[str, str] = module.LEADS
+        self.words: tuple[str, ...] = module.WORDS
         self.sentences = {frame: tuple(map(compiled, texts)) for frame, texts in frames(module).items()}
         self.questions = {form: tuple(map(compiled, texts)) for form, texts in module.QUESTIONS.items()}
         self.answers = {name: compiled(text) for name, text in module.ANSWERS.items()}

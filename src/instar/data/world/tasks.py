@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from . import sayings
-from .address import Address, parse
-from .ontology import LANGUAGES, Entity
+from .address import WORDS, Address, parse
+from .ontology import LANGUAGES, Entity, names_of, world
 from .realise import language
 from .split import is_held_out
 from .template import capital, compiled, filled
@@ -206,8 +206,17 @@ MAKERS: dict[str, Callable[[Address, int], Record]] = {
 }  # fmt: skip
 
 
+def vocabulary(address: Address) -> Iterator[Record]:
+    """{"text"}: the words of each language, one a line, for a tokenizer to keep whole."""
+    for code in address.lang:
+        names = names_of(world(address.size), LANGUAGES.index(code))
+        yield {"text": "\n".join(dict.fromkeys([*names, *language(code).words])), "lang": code}
+
+
 def records(address: str) -> Iterator[Record]:
     """The records of an address, in order, made as they are asked for. Raises InputError for a wrong address."""
     found = parse(address)
+    if found.task == WORDS:
+        return vocabulary(found)
     make = MAKERS[found.task]
     return (make(found, number) for number in range(found.count))
