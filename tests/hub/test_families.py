@@ -17,6 +17,10 @@ LLAMA3 = dict(
     original_max_position_embeddings=16,
 )  # fmt: skip
 LINEAR = dict(rope_type="linear", rope_theta=500.0, factor=2.5)
+GEMMA3 = {
+    "sliding_attention": dict(rope_type="default", rope_theta=50.0),
+    "full_attention": dict(rope_type="default", rope_theta=900.0),
+}
 CASES = {
     "llama2": ("llama", {}),
     "llama2 tied": ("llama", dict(tie_word_embeddings=True)),
@@ -26,6 +30,17 @@ CASES = {
     "llama linear": ("llama", dict(rope_parameters=LINEAR)),
     "qwen3": ("qwen3", dict(rope_parameters=dict(rope_type="default", rope_theta=1e6))),
     "qwen3 tied": ("qwen3", dict(tie_word_embeddings=True)),
+    "smollm": ("llama", dict(num_attention_heads=3, num_key_value_heads=1, hidden_size=36, tie_word_embeddings=True)),
+    "mistral": ("mistral", {}),
+    "mistral without windows": ("mistral", dict(sliding_window=None)),
+    "qwen2": ("qwen2", {}),
+    "qwen2 with windows": ("qwen2", dict(use_sliding_window=True, sliding_window=5, max_window_layers=1)),
+    "qwen3 with windows": ("qwen3", dict(use_sliding_window=True, sliding_window=5, max_window_layers=2)),
+    "olmo2": ("olmo2", {}),
+    "gemma2": ("gemma2", {}),
+    "gemma2 untied": ("gemma2", dict(tie_word_embeddings=False, attn_logit_softcapping=None)),
+    "gemma3": ("gemma3_text", dict(rope_parameters=GEMMA3)),
+    "gemma3 stretched": ("gemma3_text", dict(rope_parameters=GEMMA3 | {"full_attention": LINEAR})),
     "gpt2": ("gpt2", {}),
     "gpt2 untied": ("gpt2", dict(tie_word_embeddings=False, n_inner=40, activation_function="gelu")),
 }
@@ -60,6 +75,21 @@ BROKEN = {
     "linear factor": ("llama linear", dict(rope_scaling=RopeScaling("linear", 2.0))),
     "qk_norm off": ("qwen3", dict(qk_norm=False)),
     "biases off": ("llama with biases", dict(bias=False, qkv_bias=False)),
+    "mistral's window": ("mistral", dict(windows=(6, 6, 6))),
+    "mistral's windows off": ("mistral", dict(windows=())),
+    "windows of other layers": ("qwen2 with windows", dict(windows=(5, 5, 0))),
+    "qwen2's biases off": ("qwen2", dict(qkv_bias=False)),
+    "olmo2's norms before": ("olmo2", dict(residual="pre")),
+    "olmo2's qk_norm off": ("olmo2", dict(qk_norm_whole=False)),
+    "gemma2's norms plain": ("gemma2", dict(norm="rms")),
+    "gemma2's score_size": ("gemma2", dict(score_size=12.0)),
+    "gemma2's score_cap off": ("gemma2", dict(score_cap=0.0)),
+    "gemma2's logit_cap off": ("gemma2", dict(logit_cap=0.0)),
+    "gemma2's embeddings as they are": ("gemma2", dict(scaled_embed=False)),
+    "gemma2's windows off": ("gemma2", dict(windows=())),
+    "gemma3's near layers turn as the far": ("gemma3", dict(window_theta=0.0)),
+    "gemma3's qk_norm off": ("gemma3", dict(qk_norm=False)),
+    "gemma3's far layers unstretched": ("gemma3 stretched", dict(rope_scaling=RopeScaling())),
     "gelu for its approximation": ("gpt2", dict(act="gelu")),
     "gpt2 norm_eps": ("gpt2", dict(norm_eps=1e-3)),
     "positions off": ("gpt2", dict(positions="none")),
@@ -77,12 +107,20 @@ def test_the_check_can_fail(written, tokens, fault):
     assert not same(wrong, theirs, tokens)
 
 
+GEMMA = dict(norm="rms_one", residual="both", act="gelu_tanh", scaled_embed=True)
 OWN = {
     "nano": preset("nano", vocab_size=64, d_model=32, layers=2, heads=4),
     "nano with shared keys": preset("nano", vocab_size=64, d_model=32, layers=2, heads=4, kv_heads=2, head_size=6),
     "llama": ModelConfig(64, 32, 2, 4, tied=True, rope_scaling=RopeScaling("llama3", 4.0, 1.0, 4.0, 16)),
     "llama with biases": ModelConfig(64, 32, 2, 4, tied=False, bias=True, qkv_bias=True, act="relu"),
     "gpt2": preset("gpt2", vocab_size=64, d_model=32, layers=2, heads=4, max_positions=64),
+    "mistral": ModelConfig(64, 32, 2, 4, windows=(5, 5)),
+    "qwen2": ModelConfig(64, 32, 3, 4, kv_heads=2, qkv_bias=True, windows=(0, 0, 5)),
+    "qwen2 without windows": ModelConfig(64, 32, 2, 4, qkv_bias=True),
+    "qwen3 with windows": ModelConfig(64, 32, 3, 4, qk_norm=True, windows=(0, 5, 5)),
+    "olmo2": ModelConfig(64, 32, 2, 4, tied=False, residual="inside", qk_norm_whole=True),
+    "gemma2": ModelConfig(64, 32, 3, 4, windows=(5, 0, 5), score_size=20.0, score_cap=2.0, logit_cap=3.0, **GEMMA),
+    "gemma3": ModelConfig(64, 32, 3, 4, windows=(5, 0, 5), score_size=8.0, qk_norm=True, window_theta=50.0, **GEMMA),
 }
 
 
@@ -176,7 +214,8 @@ def test_names_a_missing_key(key):
     "changes",
     [
         dict(norm="layer"), dict(residual="post"), dict(positions="learned"), dict(mlp="plain"), dict(causal=False),
-        dict(qk_norm=True, bias=True, qkv_bias=True), dict(qkv_bias=True),
+        dict(qk_norm=True, bias=True, qkv_bias=True), dict(bias=True), dict(windows=(3, 5, 5, 5)), dict(score_cap=5.0),
+        dict(windows=(3, 0, 3, 0)), dict(norm="rms_one"), dict(scaled_embed=True),
     ],
 )  # fmt: skip
 def test_shapes_of_no_family_are_not_written(changes):
@@ -191,3 +230,60 @@ def test_each_family_claims_one_kind_of_shape(architecture):
     held = [[family.architecture for family in FAMILIES.values() if family.holds(shape)] for shape in OWN.values()]
     assert all(len(names) == 1 for names in held)
     assert architecture in {name for names in held for name in names}
+
+
+BASE = dict(
+    vocab_size=61, hidden_size=32, num_hidden_layers=7, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+    intermediate_size=48, max_position_embeddings=64, rms_norm_eps=1e-5,
+)  # fmt: skip
+# The config.json files that the hub holds of these families, whose keys transformers has since renamed or derived.
+OLD = {
+    "gemma2": dict(
+        architectures=["Gemma2ForCausalLM"], model_type="gemma2", hidden_act="gelu_pytorch_tanh", sliding_window=5,
+        hidden_activation="gelu_pytorch_tanh", query_pre_attn_scalar=224, attn_logit_softcapping=50.0,
+        final_logit_softcapping=30.0, rope_theta=10000.0, cache_implementation="hybrid", attention_bias=False,
+    ),
+    "gemma2 that leaves all to the defaults": dict(architectures=["Gemma2ForCausalLM"], model_type="gemma2"),
+    "gemma3": dict(
+        architectures=["Gemma3ForCausalLM"], model_type="gemma3_text", hidden_activation="gelu_pytorch_tanh",
+        rope_theta=1000000, rope_local_base_freq=10000, sliding_window=5, sliding_window_pattern=6, rope_scaling=None,
+        query_pre_attn_scalar=256, attn_logit_softcapping=None, final_logit_softcapping=None,
+    ),
+    "mistral": dict(architectures=["MistralForCausalLM"], model_type="mistral", sliding_window=5, rope_theta=10000.0),
+    "qwen2": dict(
+        architectures=["Qwen2ForCausalLM"], model_type="qwen2", use_sliding_window=False, sliding_window=32768,
+        max_window_layers=24, rope_theta=1000000.0, tie_word_embeddings=True,
+    ),
+    "olmo2": dict(architectures=["Olmo2ForCausalLM"], model_type="olmo2", rope_theta=500000, attention_bias=False),
+    "smollm2": dict(
+        architectures=["LlamaForCausalLM"], model_type="llama", is_llama_config=True, rope_interleaved=False,
+        pretraining_tp=1, rope_theta=100000, tie_word_embeddings=True, attention_bias=False, mlp_bias=False,
+        **{"transformers.js_config": {"kv_cache_dtype": {"q4f16": "float16"}}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_files_of_the_hub_mean_what_transformers_makes_of_them(name):
+    """An old config.json, read by us and as transformers 5 writes it out again, is the same shape."""
+    transformers = pytest.importorskip("transformers")
+    data = BASE | OLD[name]
+    again = transformers.AutoConfig.for_model(**data).to_dict() | {"architectures": data["architectures"]}
+    kept = {key: value for key, value in again.items() if key not in ("id2label", "label2id", "_sliding_window_pattern")}
+    assert config_from_hf(data) == config_from_hf(kept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(layer_types=["full_attention"]), "layer_types=.* for each of 2 layers"),
+        (dict(layer_types=["chunked_attention"] * 2), "wanted full_attention or sliding_attention"),
+        (dict(layer_types=["sliding_attention"] * 2, sliding_window=None), "sliding_window=None; wanted a number"),
+        (dict(use_bidirectional_attention=True), "use_bidirectional_attention=True"),
+        (dict(rope_parameters={"sliding_attention": dict(rope_type="linear", factor=2.0)}), "stretches the layers"),
+    ],
+)
+def test_windows_that_say_nothing_whole_are_refused(changes, message):
+    data = config_to_hf(replace(OWN["gemma3"], layers=2, windows=(5, 0)))
+    with pytest.raises(InputError, match=message):
+        config_from_hf(data | changes)

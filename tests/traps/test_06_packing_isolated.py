@@ -23,6 +23,7 @@ SHAPES = {
     "nano": NANO,
     "gpt2": preset("gpt2", vocab_size=61, d_model=24, layers=2, heads=4, max_positions=32),
     "both ways": replace(NANO, causal=False),
+    "windows": replace(NANO, windows=(3, 0), score_cap=2.0),
 }
 LENGTHS = [[9, 1, 6], [4, 12]]  # documents of each row
 STARTS = [[0, 9, 10], [0, 4]]

@@ -79,10 +79,26 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(size))
 
     def forward(self, x: Tensor) -> Tensor:
+        weight = self.gain()
         if x.is_cpu and torch.is_grad_enabled():
-            return RootMeanSquare.apply(x, self.weight, self.eps)
+            return RootMeanSquare.apply(x, weight, self.eps)
         wide = torch.promote_types(x.dtype, torch.float32)
-        return F.rms_norm(x.to(wide), self.weight.shape, self.weight.to(wide), self.eps).to(x.dtype)
+        return F.rms_norm(x.to(wide), weight.shape, weight.to(wide), self.eps).to(x.dtype)
+
+    def gain(self) -> Tensor:
+        """What the normalised x is multiplied by."""
+        return self.weight
+
+
+class RMSNormOne(RMSNorm):
+    """RMSNorm whose weights are stored as what they are more than one (Gemma, Mesnard et al. 2024)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__(size, eps)
+        nn.init.zeros_(self.weight)
+
+    def gain(self) -> Tensor:
+        return self.weight.to(torch.promote_types(self.weight.dtype, torch.float32)) + 1
 
 
 class LayerNorm(nn.Module):
@@ -102,15 +118,19 @@ class LayerNorm(nn.Module):
 
 NORMS: dict[str, Callable[[int, float], nn.Module]] = {
     "rms": RMSNorm,
+    "rms_one": RMSNormOne,
     "layer": LayerNorm,
     "none": lambda size, eps: nn.Identity(),
 }
 
-# How a sublayer f joins the stream x: before it, after the sum (the original of 2017), or not at all.
-RESIDUALS: dict[str, Callable[[Tensor, nn.Module, Callable[[Tensor], Tensor]], Tensor]] = {
-    "pre": lambda x, norm, f: x + f(norm(x)),
-    "post": lambda x, norm, f: norm(x + f(x)),
-    "none": lambda x, norm, f: f(norm(x)),
+# How a sublayer f joins the stream x: its norm before it, after the sum (the original of 2017), on its output before
+# the sum (OLMo 2), one before and one `after` it (Gemma 2), or no stream at all.
+RESIDUALS: dict[str, Callable[[Tensor, nn.Module, nn.Module, Callable[[Tensor], Tensor]], Tensor]] = {
+    "pre": lambda x, norm, after, f: x + f(norm(x)),
+    "post": lambda x, norm, after, f: norm(x + f(x)),
+    "inside": lambda x, norm, after, f: x + norm(f(x)),
+    "both": lambda x, norm, after, f: x + after(f(norm(x))),
+    "none": lambda x, norm, after, f: f(norm(x)),
 }
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -175,8 +195,8 @@ class NoPositions(nn.Module):
         """Embeddings x (B, T, D) with what this scheme adds for positions (B or 1, T)."""
         return x
 
-    def rotation(self, positions: Tensor, dtype: torch.dtype) -> Rotation | None:
-        """How queries and keys are turned at positions (B or 1, T)."""
+    def rotation(self, positions: Tensor, dtype: torch.dtype, *, window: bool = False) -> Rotation | None:
+        """How queries and keys are turned at positions (B or 1, T), in layers with a window or in the others."""
         return None
 
 
@@ -212,10 +232,15 @@ class Rotary(NoPositions):
         super().__init__(config)
         self.size, self.theta, self.scaling = config.head_size, config.rope_theta, config.rope_scaling
         self.scale = entry(ROPE_SCALINGS, "rope_scaling.kind", self.scaling.kind)
+        self.window_theta = config.window_theta
 
-    def rotation(self, positions: Tensor, dtype: torch.dtype) -> Rotation:
+    def rotation(self, positions: Tensor, dtype: torch.dtype, *, window: bool = False) -> Rotation:
         wide = torch.promote_types(dtype, torch.float32)
-        frequencies = self.scale(frequencies_of(self.size, self.theta), self.scaling).to(positions.device, wide)
+        if window and self.window_theta:
+            frequencies = frequencies_of(self.size, self.window_theta)
+        else:
+            frequencies = self.scale(frequencies_of(self.size, self.theta), self.scaling)
+        frequencies = frequencies.to(positions.device, wide)
         angles = (positions[..., None].to(wide) * frequencies)[:, None]
         return Rotation(angles.cos().to(dtype), angles.sin().to(dtype))
 
@@ -253,27 +278,43 @@ ROPE_SCALINGS: dict[str, Callable[[Tensor, RopeScaling], Tensor]] = {
 SHORT = 384
 
 
-def _by_products(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """As Attend, with all scores in memory."""
+def _by_products(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float = 0.0, cap: float = 0.0
+) -> Tensor:
+    """As Attend, with all scores in memory; scale 0 is 1/sqrt(E)."""
+    scale = scale or q.shape[-1] ** -0.5
     groups = q.shape[1] // k.shape[1]
     # the queries that share a key-value head stand one after the other
-    scores = (q * q.shape[-1] ** -0.5).unflatten(1, (-1, groups)).flatten(2, 3) @ k.mT
+    scores = (q * scale).unflatten(1, (-1, groups)).flatten(2, 3) @ k.mT
+    scores = capped(scores, cap)
     if causal:
-        mask = torch.full((1, 1, q.shape[2], k.shape[2]), -torch.inf, dtype=q.dtype).triu_(1)
+        mask = torch.full((1, 1, q.shape[2], k.shape[2]), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
     if mask is not None:
-        scores.add_(mask.repeat(1, 1, groups, 1))
+        scores = scores + mask.repeat(1, 1, groups, 1) if cap else scores.add_(mask.repeat(1, 1, groups, 1))
     return (scores.softmax(-1) @ v).unflatten(2, (groups, -1)).flatten(1, 2)
+
+
+def capped(x: Tensor, cap: float) -> Tensor:
+    """cap * tanh(x / cap), which leaves small values as they are (Gemma 2, Riviere et al. 2024, section 2); 0: x."""
+    return (x / cap).tanh() * cap if cap else x
 
 
 class Attend(nn.Module):
     """softmax(q k^T / sqrt(E)) v (Vaswani et al. 2017, equation 1): the one seam where queries meet keys."""
 
+    def __init__(self, size: float = 0.0, cap: float = 0.0) -> None:
+        """size: what stands for E; 0 takes E itself. cap: of the scores, 0 for none."""
+        super().__init__()
+        self.size, self.cap = size, cap
+
     def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """q (B, H, T, E), k and v (B, K, S, E), mask (B or 1, 1, T, S) added to the scores -> (B, H, T, E)."""
-        if q.requires_grad and q.is_cpu and q.dtype == torch.bfloat16 and k.shape[2] <= SHORT:
-            return _by_products(q, k, v, mask, causal)
+        scale = (self.size or q.shape[-1]) ** -0.5
+        short = q.requires_grad and q.is_cpu and q.dtype == torch.bfloat16 and k.shape[2] <= SHORT
+        if short or self.cap:  # no fused kernel has a cap
+            return _by_products(q, k, v, mask, causal, scale, self.cap)
         return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=q.shape[1] != k.shape[1]
+            q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
         )
 
 
@@ -288,16 +329,18 @@ class Attention(nn.Module):
         self.k = Linear(config.d_model, outer, bias=config.qkv_bias)
         self.v = Linear(config.d_model, outer, bias=config.qkv_bias)
         self.out = Linear(inner, config.d_model, bias=config.bias)
-        norm = entry(NORMS, "norm", config.norm if config.qk_norm else "none")
-        self.q_norm, self.k_norm = (norm(config.head_size, config.norm_eps) for _ in range(2))
-        self.attend = Attend()
+        norm = entry(NORMS, "norm", config.norm if config.qk_norm or config.qk_norm_whole else "none")
+        self.whole = config.qk_norm_whole
+        widths = (inner, outer) if self.whole else (config.head_size, config.head_size)
+        self.q_norm, self.k_norm = (norm(width, config.norm_eps) for width in widths)
+        self.attend = Attend(config.score_size, config.score_cap)
 
     def forward(
         self, x: Tensor, mask: Tensor | None, causal: bool, rotation: Rotation | None, cache: LayerCache | None
     ) -> Tensor:
         """x (B, T, D) -> (B, T, D)."""
-        q = self.q_norm(self._split(self.q(x), self.heads)).transpose(1, 2)
-        k = self.k_norm(self._split(self.k(x), self.kv_heads)).transpose(1, 2)
+        q = self._normed(self.q(x), self.q_norm, self.heads).transpose(1, 2)
+        k = self._normed(self.k(x), self.k_norm, self.kv_heads).transpose(1, 2)
         v = self._split(self.v(x), self.kv_heads).transpose(1, 2)
         if rotation is not None:
             q, k = rotation.turn(q), rotation.turn(k)
@@ -305,6 +348,9 @@ class Attention(nn.Module):
             k, v, _ = cache.update(k, v)
         y = self.attend(q, k, v, mask, causal)
         return self.out(y.transpose(1, 2).flatten(2))
+
+    def _normed(self, x: Tensor, norm: nn.Module, heads: int) -> Tensor:
+        return self._split(norm(x), heads) if self.whole else norm(self._split(x, heads))
 
     def _split(self, x: Tensor, heads: int) -> Tensor:
         return x.unflatten(-1, (heads, self.size))

@@ -16,7 +16,19 @@ from torch.utils.checkpoint import checkpoint
 from ..batch import View
 from ..config import InputError, ModelConfig
 from .cache import KVCache, LayerCache
-from .layers import MLPS, NORMS, POSITIONS, RESIDUALS, Attention, Embedding, Linear, Rotation, entry, frequencies_of
+from .layers import (
+    MLPS,
+    NORMS,
+    POSITIONS,
+    RESIDUALS,
+    Attention,
+    Embedding,
+    Linear,
+    Rotation,
+    capped,
+    entry,
+    frequencies_of,
+)
 
 
 class Block(nn.Module):
@@ -29,6 +41,9 @@ class Block(nn.Module):
         self.feed_forward = entry(MLPS, "mlp", config.mlp)(config)
         self.attention_norm = norm(config.d_model, config.norm_eps)
         self.feed_forward_norm = norm(config.d_model, config.norm_eps)
+        after = norm if config.residual == "both" else NORMS["none"]
+        self.attention_after = after(config.d_model, config.norm_eps)
+        self.feed_forward_after = after(config.d_model, config.norm_eps)
         self.join = entry(RESIDUALS, "residual", config.residual)
         self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
@@ -41,21 +56,28 @@ class Block(nn.Module):
         cache: LayerCache | None = None,
     ) -> Tensor:
         """x (B, T, D) -> (B, T, D)."""
-        x = self.join(x, self.attention_norm, lambda y: self.drop(self.attention(y, mask, causal, rotation, cache)))
-        return self.join(x, self.feed_forward_norm, lambda y: self.drop(self.feed_forward(y)))
+        x = self.join(
+            x,
+            self.attention_norm,
+            self.attention_after,
+            lambda y: self.drop(self.attention(y, mask, causal, rotation, cache)),
+        )
+        return self.join(x, self.feed_forward_norm, self.feed_forward_after, lambda y: self.drop(self.feed_forward(y)))
 
 
 class LanguageHead(Linear):
-    """hidden (..., D) -> logits (..., V) in fp32 at least."""
+    """hidden (..., D) -> logits (..., V) in fp32 at least, capped where the config says so."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config.d_model, config.vocab_size, bias=False)
+        self.cap = config.logit_cap
 
     def forward(self, x: Tensor) -> Tensor:
         logits = super().forward(x)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return capped(logits.to(torch.promote_types(logits.dtype, torch.float32)), self.cap)
 
 
-HEADS: dict[str, Callable[[ModelConfig], nn.Module]] = {
-    "lm": lambda config: LanguageHead(config.d_model, config.vocab_size, bias=False),
-}
+HEADS: dict[str, Callable[[ModelConfig], nn.Module]] = {"lm": LanguageHead}
 
 
 # How heads begin that look back, block by block: (offset in tokens, radians a position and their shares). Fast waves
@@ -121,7 +143,7 @@ class Transformer(nn.Module):
         stream = head if self.config.tied else 1.0
         for name, weight in self.named_parameters():
             if weight.ndim < 2:
-                weight.fill_(1.0 if name.endswith("weight") else 0.0)
+                weight.fill_(1.0 if name.endswith("weight") and self.config.norm != "rms_one" else 0.0)
                 continue
             std = weight.shape[1] ** -0.5
             if name.startswith(("embed", "positions")):
@@ -172,10 +194,15 @@ class Transformer(nn.Module):
         """
         dtype = self.compute or self.embed.weight.dtype
         positions = self._where(tokens, view, cache)
-        mask, causal = self._mask(tokens, view, cache, positions, dtype)
-        x = self.drop(self.positions.add(self.embed(tokens).to(dtype), positions))
-        rotation = self.positions.rotation(positions, dtype)
-        for number, block in enumerate(self.blocks):
+        windows = self.config.windows or (0,) * len(self.blocks)
+        seen = {window: self._mask(tokens, view, cache, positions, dtype, window) for window in set(windows)}
+        turns = {near: self.positions.rotation(positions, dtype, window=near) for near in {w > 0 for w in windows}}
+        x = self.embed(tokens).to(dtype)
+        if self.config.scaled_embed:
+            x = x * x.new_tensor(self.config.d_model**0.5)
+        x = self.drop(self.positions.add(x, positions))
+        for number, (block, window) in enumerate(zip(self.blocks, windows)):
+            (mask, causal), rotation = seen[window], turns[window > 0]
             if self.recompute and self.training:
                 x = checkpoint(block, x, mask, causal, rotation, use_reentrant=False)
             else:
@@ -202,28 +229,43 @@ class Transformer(nn.Module):
         return torch.arange(tokens.shape[1], device=tokens.device)[None]
 
     def _mask(
-        self, tokens: Tensor, view: View | None, cache: KVCache | None, positions: Tensor, dtype: torch.dtype
+        self,
+        tokens: Tensor,
+        view: View | None,
+        cache: KVCache | None,
+        positions: Tensor,
+        dtype: torch.dtype,
+        window: int,
     ) -> tuple[Tensor | None, bool]:
-        """What is added to the scores (0 or -inf), made once for all layers; or None and whether to be causal."""
+        """What is added to the scores (0 or -inf), made once for all layers of a window (0: of none); or None and
+        whether to be causal."""
         if cache is not None:
             if view is not None:
                 raise InputError("found a view and a cache; pad prompts on the right, then trim the cache")
             lengths = cache.lengths
             until = max(lengths) + tokens.shape[1]
-            if until == tokens.shape[1]:  # nothing stands before these tokens
-                return None, True
-            if tokens.shape[1] == 1 and min(lengths) == max(lengths):
-                return None, False
-            sees = torch.arange(until, device=tokens.device) <= positions[..., None]
+            if not window or until <= window:
+                if until == tokens.shape[1]:  # nothing stands before these tokens
+                    return None, True
+                if tokens.shape[1] == 1 and min(lengths) == max(lengths):
+                    return None, False
+            keys = torch.arange(until, device=tokens.device)
+            sees = keys <= positions[..., None]
+            if window:
+                sees &= keys > positions[..., None] - window
             return _added(sees, dtype), False
-        if view is None or (view.segments is None and view.keep is None):
+        near = 0 < window < tokens.shape[1]
+        if (view is None or (view.segments is None and view.keep is None)) and not near:
             return None, self.config.causal
+        view = view or View()
         segments = view.segments if view.segments is not None else torch.zeros_like(tokens)
         if view.keep is not None:  # padding is a document of its own
             segments = segments.masked_fill(~view.keep, -1)
         sees = segments[:, :, None] == segments[:, None, :]
         if self.config.causal:
             sees = sees.tril()
+        if near:
+            sees = sees & (positions[:, :, None] - positions[:, None, :] < window)
         return _added(sees, dtype), False
 
 

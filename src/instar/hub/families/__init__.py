@@ -1,0 +1,79 @@
+"""All we know of foreign checkpoints: for each family its config and its names of weights, both ways.
+
+A family has no code of its own anywhere else. Ours: `blocks.{n}.attention.q.weight` and so on, as in model/.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ...config import InputError, ModelConfig, from_dict, unknown
+from .family import IGNORED, PLAIN, Family, Foreign
+from .gemma import GEMMA
+from .gpt2 import GPT2
+from .llama import LLAMA
+
+FAMILIES: dict[str, Family] = {family.architecture: family for family in (*LLAMA, *GEMMA, GPT2)}
+_LAYER = re.compile(r"^blocks\.(\d+)\.")
+
+
+def config_from_hf(data: Foreign) -> ModelConfig:
+    """config.json -> ModelConfig. Raises InputError for a family, a key or a value that we do not compute."""
+    family = family_named(data)
+    _refuse_unknown(family, data)
+    tied = data.get("tie_word_embeddings", family.tied)
+    try:
+        shape = {"vocab_size": data["vocab_size"], "tied": bool(tied), **family.read(data)}
+    except KeyError as error:
+        raise InputError(f"config.json of {family.architecture} lacks the key {error}") from None
+    return from_dict(ModelConfig, shape, where="config.json")
+
+
+def config_to_hf(config: ModelConfig, dtype: str = "float32", **tokens: int | list[int] | None) -> Foreign:
+    """ModelConfig -> config.json. tokens: bos_token_id and the like. Raises InputError where no family holds it."""
+    family = family_of(config)
+    head = {"architectures": [family.architecture], "model_type": family.model_type, "vocab_size": config.vocab_size}
+    tail = {"tie_word_embeddings": config.tied, "dtype": dtype, "torch_dtype": dtype, "use_cache": True}
+    return head | family.write(config) | tail | {"bos_token_id": None, "eos_token_id": None} | tokens
+
+
+def family_of(config: ModelConfig) -> Family:
+    """The family that a config of ours is saved as. Raises InputError, naming what no family has."""
+    for family in FAMILIES.values():
+        if family.holds(config):
+            return family
+    words = (*PLAIN, "act", "qkv_bias", "bias", "windows")
+    said = ", ".join(f"{word}={getattr(config, word)}" for word in words)
+    raise InputError(f"no known family has {said}; known: {', '.join(FAMILIES)}. It can be trained but not saved")
+
+
+def family_named(data: Foreign) -> Family:
+    """The family that a config.json names."""
+    names = data.get("architectures") or []
+    for name in names:
+        if name in FAMILIES:
+            return FAMILIES[name]
+    raise unknown("architecture", ", ".join(map(str, names)) or str(data.get("model_type")), FAMILIES)
+
+
+def foreign_names(family: Family, ours: Iterable[str]) -> dict[str, list[str]]:
+    """Their name -> the weights of ours that it holds, in order. Example: h.0.attn.c_attn.bias -> q, k and v's."""
+    held: dict[str, list[str]] = {}
+    for name in ours:
+        pattern, n = _LAYER.sub("blocks.{n}.", name), _LAYER.match(name)
+        theirs = family.names[pattern].format(n=n and n[1])
+        held.setdefault(theirs, []).append(name)
+    return held
+
+
+def _refuse_unknown(family: Family, data: Foreign) -> None:
+    for key, allowed in family.fixed.items():
+        if key in data and data[key] not in allowed:
+            raise InputError(
+                f"config.json says {key}={data[key]!r}; we compute {family.architecture} with {allowed[0]!r}"
+            )
+    known = IGNORED | family.keys | family.fixed.keys()
+    for key, value in data.items():
+        if key not in known and value not in (None, False, [], {}):
+            raise InputError(f"config.json says {key}={value!r}, which we do not know for {family.architecture}")
