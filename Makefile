@@ -10,6 +10,7 @@ help:
 	@echo "make demo       raise a model from text to conversation on this machine, then talk with it"
 	@echo "make test       lint, types and the everyday test suite"
 	@echo "make test-slow  the tests that take minutes;  make test-gpu  those that need an accelerator"
+	@echo "make traps      the scoreboard: what other tools got wrong, and whether it is kept out here"
 	@echo "make bench      the benchmarks, each printing its table"
 
 demo: $(VENV)/.demo
@@ -30,6 +31,9 @@ test-slow: $(VENV)/.test
 
 test-gpu: $(VENV)/.test
 	$(PYTEST) -m gpu
+
+traps: $(VENV)/.test
+	$(VENV)/bin/python tests/traps/scoreboard.py
 
 bench: $(VENV)/.test
 	$(VENV)/bin/python benchmarks/parallel.py

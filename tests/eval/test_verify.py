@@ -1,0 +1,71 @@
+"""A folder is read elsewhere in a process of its own, and a difference is found."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from instar.config.presets import preset
+from instar.eval import verify as module
+from instar.eval.verify import verify
+from instar.hub.files import save_model
+from instar.model.transformer import Transformer
+from instar.text.tokenizer import Tokenizer
+
+TEXTS = ["Once upon a time there was a red ball.", "从前，花园里有一只红色的皮球。"] * 20
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A new model and a small tokenizer with a chat template."""
+    tokenizer = Tokenizer.train(TEXTS, 384)
+    model = Transformer(preset("nano", vocab_size=tokenizer.vocab_size, d_model=32, layers=2, heads=4), seed=1)
+    save_model(model, tmp_path)
+    tokenizer.save(tmp_path)
+    return tmp_path
+
+
+def test_transformers_reads_the_same(folder):
+    """Every logit, word and id, of texts in two languages and of a chat."""
+    pytest.importorskip("transformers")
+    report = verify(folder)
+    found = report["readers"]["transformers"]
+    assert report["same"] is True
+    assert found["logit_gap"] < 1e-4
+    assert (found["same_words"], found["same_ids"]) == (found["texts"], found["of_ids"]) == (4, 4)
+
+
+def test_a_folder_that_another_program_reads_otherwise(folder, monkeypatch):
+    """Our model has a weight that the file has not: the gap is seen and the verdict is no."""
+    pytest.importorskip("transformers")
+    plain = module.load
+
+    def changed(name):
+        model, tokenizer = plain(name)
+        with torch.no_grad():
+            model.blocks[0].attention.out.weight[0] += 0.05
+        return model, tokenizer
+
+    monkeypatch.setattr(module, "load", changed)
+    report = verify(folder)
+    assert report["same"] is False
+    assert report["readers"]["transformers"]["logit_gap"] > 1e-4
+
+
+def test_what_the_other_program_refuses_is_told(folder, monkeypatch):
+    """Its last words are the reason, and nothing is raised."""
+    pytest.importorskip("transformers")
+    plain = module.load(folder)
+    monkeypatch.setattr(module, "load", lambda name: plain)
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: value[:1] for name, value in weights.items()}, folder / "model.safetensors")
+    report = verify(folder)
+    assert report["same"] is False
+    assert report["readers"]["transformers"]["failed"]
+
+
+def test_a_reader_that_is_missing_is_skipped(folder, monkeypatch):
+    """Without transformers there is no verdict."""
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    report = verify(folder)
+    assert report["same"] is None
+    assert report["readers"]["transformers"]["skipped"] == "transformers is not installed"
