@@ -17,7 +17,7 @@ demo: $(VENV)/.demo
 	$(INSTAR) grow recipes/demo.yaml --out runs/demo
 
 test: lint types
-	$(PYTEST) -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

@@ -45,6 +45,14 @@ def test_a_whole_life(grown):
     assert set(report["exam"]["after"]["controls"]["en"]["all"]) <= set(GUESSES)
     assert [exchange["user"] for exchange in report["exchanges"]][-2:] == ["Hello!", "你好！"]
     assert (grown.out / "loss.svg").is_file()
+    page = (grown.out / "report.html").read_text(encoding="utf-8")
+    links = re.findall(r'<a href="([^"]*)"', page)
+    assert links == ["pretrain/report.html", "lessons/report.html", "sft/report.html"]
+    assert all((grown.out / link).is_file() for link in links)
+    assert all(guess in page for guess in report["exam"]["after"]["controls"]["en"]["all"])
+    of_sft = (grown.out / "sft" / "report.html").read_text(encoding="utf-8")
+    assert 'href="../lessons/report.html"' in of_sft
+    assert "No exam was taken" not in of_sft
 
 
 def test_the_second_time_everything_is_skipped(grown, cli):

@@ -71,3 +71,22 @@ def test_records_of_another_kind(grown, cli, tmp_path, metric):
     result = cli("eval", "--model", grown.sft, "--data", path, "--metric", metric)
     assert result.status == 2
     assert "odd" in result.err
+
+
+def test_verify(grown, cli):
+    """A grown folder is the same in transformers: a table for people, the gaps for machines."""
+    pytest.importorskip("transformers")
+    shown = cli("verify", "--model", grown.base)
+    assert shown.status == 0
+    assert "same" in shown.out
+    assert "DIFFERENT" not in shown.out
+
+
+def test_verify_fails_where_something_differs(grown, cli, monkeypatch):
+    """Exit 1, so that a script notices."""
+    gaps = {"version": "9", "logit_gap": 0.5, "texts": 1, "same_words": 0, "same_ids": 1, "of_ids": 1, "same": False}
+    found = {"folder": "x", "readers": {"transformers": gaps}, "same": False}
+    monkeypatch.setattr("instar.eval.verify.verify", lambda name: found)
+    shown = cli("verify", "--model", grown.base)
+    assert shown.status == 1
+    assert "DIFFERENT" in shown.out

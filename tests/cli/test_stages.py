@@ -34,3 +34,39 @@ def test_quiet(grown, cli, tmp_path):
     words = ["--model", grown.base, "--data", "world:dialogues?count=20", "--out", tmp_path / "out"]
     result = cli("sft", *words, *TRAIN, "--quiet")
     assert (result.status, result.out, result.err) == (0, "", "")
+
+
+def test_plan_takes_the_command_line_of_a_stage(grown, cli, tmp_path):
+    """What will be needed, for people and machines, and nothing is written; a run that teaches nothing is refused."""
+    words = ["--model", grown.base, "--data", "world:dialogues?count=20", "--out", tmp_path / "out", *TRAIN]
+    shown = cli("plan", "sft", *words)
+    assert shown.status == 0
+    assert "optimizer steps" in shown.out
+    assert "activations" in shown.out
+    told = cli("plan", "sft", *words, "--json").json
+    assert (told["stage"], told["steps"], told["tokens"]) == ("sft", 1, 256)
+    assert told["bytes"]["needed"] < told["bytes"]["peak"]
+    assert not (tmp_path / "out").exists()
+    refused = cli("plan", "sft", *words, "--train.steps", "4", "--train.warmup", "1", "--train.decay", "0")
+    assert refused.status == 2
+    assert "all 4 steps a warm-up" in refused.err
+
+
+def test_plan_of_nothing_known(cli):
+    """A misspelt command is an error with the nearest; none at all shows how it is used."""
+    assert "did you mean pretrain" in cli("plan", "pretain").err
+    assert "usage: instar plan" in cli("plan", "--help").out
+
+
+def test_a_run_that_diverges_says_so(grown, cli, tmp_path, monkeypatch):
+    """Exit 1 and one sentence with the remedy, no traceback, and no checkpoint of it."""
+    from instar.train import trainer
+
+    plain = trainer.mean
+    monkeypatch.setattr(trainer, "mean", lambda loss, targets: plain(loss, targets) * float("nan"))
+    words = ["--model", grown.base, "--data", "world:dialogues?count=20", "--out", tmp_path / "out", *TRAIN]
+    result = cli("sft", *words, "--train.steps", "12")
+    assert result.status == 1
+    assert "lower the learning rate" in result.err
+    assert "Traceback" not in result.err
+    assert not list((tmp_path / "out" / "checkpoints").glob("step-*"))

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from instar.config import InputError
+from instar.data import readers
 from instar.data.readers import read_records
 
 ROWS = [{"text": "one"}, {"text": "二"}]
@@ -41,7 +42,7 @@ def test_records_come_out_of_every_format(tmp_path, name):
     """The same rows, plain, compressed, as one JSON list, as a table and as YAML."""
     path = tmp_path / name
     if name.endswith(".gz"):
-        path.write_bytes(gzip.compress(LINES.encode()))
+        path.write_bytes(gzip.compress(LINES.encode(), mtime=0))
     elif name.endswith(".zst"):
         pyarrow = pytest.importorskip("pyarrow")
         with pyarrow.output_stream(str(path), compression="zstd") as stream:
@@ -75,8 +76,12 @@ def test_yaml_conversations_are_turns_and_every_scalar_a_string(tmp_path):
         ("a.txt", b"PK\0\1", r"line 1: holds a NUL byte"),
         ("a.yaml", b"a: [", r"a.yaml: "),
         ("a.pdf", b"", r"a.pdf: no reader for this kind of file; known: .txt, .md"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 100)[:-12], r"a.jsonl.gz: cannot be read to its end"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": ""}\n' * 99, mtime=0)[:-12], r"a.jsonl.gz: cannot be read to its end"),
         ("a.jsonl.gz", b'{"text": "x"}\n', r"a.jsonl.gz: cannot be read to its end .*is the file whole"),
+        ("a.jsonl.gz", gzip.compress(b"{}\n", mtime=0)[:14] + b"\xff" * 40, r"a.jsonl.gz: cannot be read to its end"),
+        ("a.jsonl", b'{"text": "x"}\n' + b"9" * 5000, r"a.jsonl, line 2: not JSON"),
+        ("a.json", b"[" * 100_000, r"a.json: not JSON"),
+        ("a.yaml", b"[" * 5_000, r"a.yaml: "),
         ("a.parquet", b"no table", r"a.parquet: not a readable Parquet file"),
         ("a.jsonl.zst", b'{"text": "x"}\n', r"a.jsonl.zst: cannot be read"),
     ],
@@ -97,3 +102,13 @@ def test_a_missing_library_names_the_extra(tmp_path, monkeypatch, name):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InputError, match=r"pip install instar\[data\]"):
         list(read_records(tmp_path / name))
+
+
+def test_a_line_that_does_not_end_is_refused(tmp_path, monkeypatch):
+    """A small compressed file may unpack to one line of any length; it is not read to its end."""
+    monkeypatch.setattr(readers, "MAX_LINE", 1000)
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"a" * 1000, mtime=0))
+    assert len(next(read_records(tmp_path / "a.txt.gz"))["text"]) == 1000
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"b\n" + b"a" * 1001, mtime=0))
+    with pytest.raises(InputError, match=r"line 2: longer than 1,000 bytes; break it"):
+        list(read_records(tmp_path / "a.txt.gz"))

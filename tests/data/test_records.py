@@ -1,5 +1,7 @@
 """Records of every shape become texts and messages, and what is wrong is named."""
 
+import contextlib
+
 import pytest
 
 from instar.config import InputError
@@ -117,3 +119,30 @@ def test_a_tokenizer_learns_from_each_message_by_itself():
     assert texts_of({"text": "one\ntwo"}) == ["one\ntwo"]
     with pytest.raises(InputError, match="half of a surrogate"):
         texts_of({"prompt": "\ud83d", "response": "a"})
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"turns": []}, {"messages": [{"role": ["user"], "content": "x"}]}, {"text": "x", "tools": "9" * 5000},
+        {"messages": [{"from": "function_call", "value": "9" * 5000}]}, {"tools": "[" * 100_000, "messages": []},
+    ],
+)  # fmt: skip
+def test_strange_values_are_read_or_refused(record):
+    """Numbers without end, lists for words, nothing at all: never another error than ours."""
+    for read in (as_messages, text_of, tools_of):
+        with contextlib.suppress(InputError):
+            read(record)
+
+
+def test_what_cannot_be_spelt_out_is_not():
+    """YAML writes a list of a billion words in ten lines; the error about it is short and comes at once."""
+    many = ["a"]
+    for _ in range(40):
+        many = [many, many]
+    with pytest.raises(InputError, match=r'"text" is list of 2'):
+        text_of({"text": many})
+    with pytest.raises(InputError, match="role"):
+        as_messages({"messages": [{"role": many, "content": "x"}]})
+    with pytest.raises(InputError, match="function_call"):
+        as_messages({"messages": [{"from": "function_call", "value": many}]})

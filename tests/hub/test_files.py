@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from instar.config import InputError, ModelConfig
 from instar.hub import files
 from instar.hub.files import load_model, read_json, resolve, save_model
+from instar.hub.folders import load
 from instar.model.transformer import Transformer
 
 CONFIG = ModelConfig(vocab_size=61, d_model=16, layers=2, heads=2, max_positions=32, tied=False)
@@ -194,3 +195,64 @@ def test_save_is_flushed_before_it_gets_its_name(folder, monkeypatch):
     save_model(Transformer(CONFIG), folder)
     assert steps == ["flush", "name"] * 3
     assert sorted(path.name for path in folder.iterdir()) == sorted((files.CONFIG, files.WEIGHTS, files.GENERATION))
+
+
+def test_shards_outside_the_folder_are_not_read(folder, tmp_path_factory):
+    """A link out of the folder is refused; the links of the hub, from a snapshot to its blobs, are not."""
+    shard(folder)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (folder / "model-1.safetensors").rename(elsewhere / "secret")
+    (folder / "model-1.safetensors").symlink_to(elsewhere / "secret")
+    with pytest.raises(InputError, match=r"model-1\.safetensors is a link that leads out of its folder; put a copy"):
+        load_model(folder)
+    (folder / "model-1.safetensors").unlink()
+    snapshot = elsewhere / "snapshots" / "0123"
+    snapshot.parent.mkdir()
+    folder.rename(snapshot)
+    (elsewhere / "blobs").mkdir()
+    (elsewhere / "secret").rename(elsewhere / "blobs" / "abc")
+    (snapshot / "model-1.safetensors").symlink_to("../../blobs/abc")
+    load_model(snapshot)
+
+
+@pytest.mark.parametrize("left", ["index", "shards", "both"])
+def test_pickles_in_many_files_name_a_converter(folder, left):
+    """An index of pickles, or its parts, is told like a pickle in one file."""
+    (folder / "model.safetensors").unlink()
+    if left != "shards":
+        (folder / "pytorch_model.bin.index.json").write_text("{}")
+    if left != "index":
+        (folder / "pytorch_model-00001-of-00002.bin").write_bytes(b"")
+    with pytest.raises(InputError, match=r"pytorch_model.*, a pickle.*save_file"):
+        load_model(folder)
+
+
+def test_an_index_that_names_pickles_names_a_converter(folder):
+    """No suffix of an index makes a pickle a safetensors file."""
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    (folder / files.INDEX).write_text('{"weight_map": {"x": "pytorch_model.bin"}}')
+    with pytest.raises(InputError, match=r"pytorch_model\.bin, a pickle.*save_file"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("map", ["[]", "null", "{}", "3"])
+def test_an_index_without_a_map(folder, map):
+    """An index that names nothing is told."""
+    (folder / "model.safetensors").unlink()
+    (folder / files.INDEX).write_text('{"weight_map": ' + map + "}")
+    with pytest.raises(InputError, match="has no weight_map"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("read", [load_model, load])
+def test_a_folder_with_an_adapter_alone_says_so(tmp_path, read):
+    """What a LoRA run of other tools leaves is no model; the way to make it one is named."""
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"holds an adapter \(adapter_config\.json\) and no model.*merge_and_unload"):
+        read(tmp_path)
+
+
+def test_an_adapter_beside_a_model_changes_nothing(folder):
+    """A folder that holds both is a model."""
+    (folder / "adapter_config.json").write_text("{}")
+    load_model(folder)

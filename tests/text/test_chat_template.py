@@ -6,7 +6,7 @@ import pytest
 
 from instar.config import InputError
 from instar.text import Tokenizer
-from instar.text.template import MAX_OUTPUT, REST, TEACH, render
+from instar.text.template import MAX_OUTPUT, MAX_SOURCE, REST, TEACH, render
 
 ASK = {"role": "user", "content": "Where?"}
 TOOLS = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}]
@@ -175,6 +175,27 @@ BOMBS = {
     "endless": "{% for a in range(99999) %}{% for b in range(99999) %}aaaaaaaaaa{% endfor %}{% endfor %}",
     "range": "{{ range(999999999) | list }}",
     "doubling": "{% set n = namespace(s='aaaaaaaaaa') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}",
+    "doubling by ~": "{% set n = namespace(s='aaaa') %}{% for i in range(60) %}{% set n.s = n.s ~ n.s %}{% endfor %}",
+    "rounds": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "rounds over a text": "{% set s = 'a' * 999999 %}{% for a in s %}{% for b in s %}{% endfor %}{% endfor %}",
+    "calls": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    "tree": "{% for x in [[[]] * 1000] * 1000 recursive %}{{ loop(x) }}{{ loop(x) }}{% endfor %}",
+    "replacement": "{{ ('a' * 999999) | replace('a', 'b' * 999999) | length }}",
+    "replacement method": "{{ ('a' * 999999).replace('a', 'b' * 999999) | length }}",
+    "empty replacement": "{{ ('a' * 999999) | replace('', 'b' * 999999) | length }}",
+    "joint": "{{ (['a'] * 1000) | join('b' * 999999) | length }}",
+    "joint method": "{{ ('b' * 999999).join(['a'] * 1000) | length }}",
+    "translation": "{{ ('a' * 999999).translate({97: 'b' * 999999}) | length }}",
+    "block": "{% set s = 'a' * 999999 %}{% set t %}{% for i in range(99999) %}{{ s }}{% endfor %}{% endset %}",
+    "block of text": "{% set t %}{% for i in range(99999) %}" + "a" * 9999 + "{% endfor %}{% endset %}",
+    "lists of lists": "{% set a = ['x'] %}" + "{% set a = [a, a] %}" * 40 + "{{ a }}",
+    "lists of lists as JSON": "{% set a = ['x'] %}" + "{% set a = [a, a] %}" * 40 + "{{ a | tojson | length }}",
+    "lists of lists as text": "{% set a = ['x'] %}" + "{% set a = [a, a] %}" * 40 + "{{ (a ~ '') | length }}",
+    "copies": "{% set n = namespace(l=[]) %}{% set s = 'a' * 999999 %}"
+    "{% for i in range(300) %}{% set n.l = n.l + [s[1:]] %}{% endfor %}",
+    "capitals": "{{ (['a' * 999999] * 1000) | map('upper') | list | length }}",
+    "number": "{% set n = namespace(i=9) %}{% for i in range(60) %}{% set n.i = n.i * n.i %}{% endfor %}",
+    "long source": "a" * (MAX_SOURCE + 1),
     "recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     "syntax": "{% if %}",
     "undefined": "{{ nothing.at.all }}",
@@ -186,6 +207,24 @@ BOMBS = {
 def test_the_sandbox_holds(name):
     """Files, Python's insides, mutation and cheap bombs end as an error about the template."""
     with pytest.raises(InputError, match="chat template"):
+        render(BOMBS[name], {"messages": [1]})
+
+
+# Which guard is to stop a bomb; without it, it would fill the memory first and fail for another reason.
+STOPPED_BY = {
+    "width method": "format is not allowed", "repetition": "a repetition is too long", "doubling": "a sum is too long",
+    "doubling by ~": "a text is longer than", "replacement": "a replacement is too long", "number": "a number is too",
+    "replacement method": "a replacement is too long", "joint": "a joined text is too long",
+    "joint method": "a joined text is too long", "copies": "64,000,000 characters", "block": "64,000,000 characters",
+    "block of text": "64,000,000 characters", "capitals": "64,000,000 characters", "rounds": "1,000,000 steps",
+    "lists of lists": "a text is longer than", "lists of lists as JSON": "a text is longer than",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STOPPED_BY)
+def test_bombs_are_stopped_before_they_go_off(name):
+    """Each by the guard that was made for it."""
+    with pytest.raises(InputError, match=STOPPED_BY[name]):
         render(BOMBS[name], {"messages": [1]})
 
 

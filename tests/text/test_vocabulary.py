@@ -7,6 +7,7 @@ import pytest
 from instar.config import InputError
 from instar.text import Tokenizer
 from instar.text.layout import MAX_TOKENIZER_BYTES
+from instar.text.vocabulary import library
 
 
 @pytest.fixture
@@ -30,6 +31,18 @@ def added(**other):
 
 def splitting(pattern):
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def replacing(content, times):
+    one = {"type": "Replace", "pattern": {"String": "a"}, "content": content}
+    return {"type": "Sequence", "normalizers": [one] * times}
+
+
+def nested(depth):
+    part = {"type": "NFC"}
+    for _ in range(depth):
+        part = {"type": "Sequence", "normalizers": [part]}
+    return part
 
 
 SPOILT = {
@@ -56,6 +69,19 @@ SPOILT = {
     "broken pattern": (
         lambda s: s.update(pre_tokenizer=splitting("(")), "tokenizer.json",
     ),
+    "pattern that is none": (lambda s: s.update(pre_tokenizer=splitting(3)), "found the pattern 3"),
+    "pattern the library refuses": (lambda s: s.update(pre_tokenizer=splitting(r"\p{Nothing}+")), "tokenizer.json"),
+    "growth": (
+        lambda s: s.update(normalizer=replacing("a" * 40, 2)), "may make one character 1600, at most 1024",
+    ),
+    "deep sequence": (lambda s: s.update(normalizer=nested(30)), "nested more than 8 deep"),
+    "many parts": (lambda s: s.update(normalizer=replacing("a", 99)), "more than 64 parts"),
+    "added tokens that are none": (lambda s: s.update(added_tokens=3), "added_tokens is int"),
+    "merges that are none": (lambda s: s["model"].update(merges=3), "merges is int"),
+    "merge that is none": (lambda s: s["model"]["merges"].append(3), "is not a pair"),
+    "sequence that is none": (
+        lambda s: s.update(normalizer={"type": "Sequence", "normalizers": 3}), "normalizers is int",
+    ),
 }  # fmt: skip
 
 
@@ -68,18 +94,54 @@ def test_a_spoilt_file_is_an_error(folder, name):
         Tokenizer.load(folder)
 
 
-def test_panics_of_the_library_are_errors(folder):
+# what a pattern is, and a text on which it would take for ever
+SLOW = {
+    "nested": ("(a+)+$", "a" * 40 + "b"),
+    "ambiguous": ("(aa?)+$", "a" * 60 + "b"),
+    "two letters": ("(xyx?y?)+$", "xy" * 60 + "b"),
+}
+
+
+@pytest.mark.parametrize("name", ["nested", "ambiguous"])
+def test_a_pattern_that_searches_for_ever_is_refused_on_loading(folder, name):
+    """Nested repetitions are seen in the pattern, others on a run of one letter."""
+    spoil(folder, lambda spec: spec["pre_tokenizer"]["pretokenizers"].insert(0, splitting(SLOW[name][0])))
+    words = {"nested": "repeats a repetition", "ambiguous": "fails on a run"}
+    with pytest.raises(InputError, match=rf"tokenizer\.json.*pattern.*{words[name]}"):
+        Tokenizer.load(folder)
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_panics_of_the_library_are_errors(folder, name, monkeypatch):
     """Catastrophic backtracking makes the library panic; that is an InputError, not the end of the process."""
-    spoil(folder, lambda spec: spec["pre_tokenizer"]["pretokenizers"].insert(0, splitting("(a+)+$")))
+    monkeypatch.setattr("instar.text.vocabulary.vet", lambda pattern: None)
+    monkeypatch.setattr("instar.text.vocabulary._runs", lambda patterns: ())
+    spoil(folder, lambda spec: spec["pre_tokenizer"]["pretokenizers"].insert(0, splitting(SLOW[name][0])))
     loaded = Tokenizer.load(folder)
     with pytest.raises(InputError, match="the tokenizer failed"):
-        loaded.encode("a" * 40 + "b")
+        loaded.encode(SLOW[name][1])
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_what_stops_the_program_passes_the_boundary(stop):
+    """The boundary turns panics into errors, and lets through what the user or the system wants."""
+    with pytest.raises(stop), library("x"):
+        raise stop
+    with pytest.raises(InputError, match="x: a panic"), library("x"):
+        raise BaseException("a panic")
+
+
+def test_padding_to_fifty_million_ids_is_refused(folder):
+    """No model reads so many ids; the remedy is named."""
+    spoil(folder, lambda spec: spec.update(padding={"strategy": {"Fixed": 50_000_000}}))
+    with pytest.raises(InputError, match=r"50000000 ids.*set its padding to null"):
+        Tokenizer.load(folder)
 
 
 def test_padding_and_truncation_are_dropped(folder, tokenizer):
-    """A file that pads every text to fifty million ids, or cuts it to none, does neither."""
+    """A file that pads every text to a million ids, or cuts it to none, does neither."""
     padding = {
-        "strategy": {"Fixed": 50_000_000},
+        "strategy": {"Fixed": 1_000_000},
         "direction": "Right",
         "pad_to_multiple_of": None,
         "pad_id": 0,

@@ -2,14 +2,26 @@
 
 import json
 import os
+import threading
+import time
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from instar.config import InputError
+from instar.config.options import TrainOptions
+from instar.data.loader import Loader
+from instar.train import checkpoint
 from instar.train import commit as committing
 from instar.train.checkpoint import Checkpoints
 from instar.train.commit import commit, verify
+from instar.train.objectives import next_token
+from instar.train.space import Unwritten
+from instar.train.trainer import Trainer
+
+OPTIONS = TrainOptions(context=16, lr=1e-2)
 
 
 def trained(make_model, make_trainer, folder, *, stop_at=0, steps=20, **changes):
@@ -178,3 +190,135 @@ def test_keeping_nothing_is_refused(tmp_path):
     """Story: huggingface/transformers#25136, a limit that removed all."""
     with pytest.raises(InputError, match="keep=0"):
         Checkpoints(tmp_path, keep=0)
+
+
+def test_a_checkpoint_is_the_step_however_late_it_is_written(make_model, make_trainer, tmp_path, monkeypatch):
+    """T12. What training does to weights, moments and counts while a thread writes is not in the checkpoint; state/ and
+    model/ hold the step at which the save was asked for, a tied head is one weight, and the run did not wait."""
+    writing, go_on = threading.Event(), threading.Event()
+    usual = checkpoint.save_file
+
+    def slow(tensors, path):
+        writing.set()
+        assert go_on.wait(30)
+        usual(tensors, path)
+
+    def export(model, folder):
+        folder.mkdir()
+        usual({name: weight.detach() for name, weight in model.named_parameters()}, folder / "model.safetensors")
+
+    monkeypatch.setattr(checkpoint, "save_file", slow)
+    trainer = make_trainer(make_model(tied=True), steps=9)
+    for _ in range(3):
+        trainer.advance()
+    wanted = {name: tensor.clone() for name, tensor in everything(trainer).items()}
+    weights = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+    saves = Checkpoints(tmp_path, asynchronous=True, export=export)
+    saves.save(trainer, last=False)
+    assert writing.wait(30)
+    for _ in range(2):
+        trainer.advance()
+    with torch.no_grad():
+        for weight in trainer.model.parameters():
+            weight.zero_()
+        for moment in trainer.optimizer.state().values():
+            moment.zero_()
+    assert not saves.steps()
+    go_on.set()
+    with saves:
+        pass
+    other = make_trainer(make_model(tied=True), steps=9)
+    assert Checkpoints(tmp_path).restore(other) == other.step == other.source.step == 3
+    assert all(torch.equal(wanted[name], tensor) for name, tensor in everything(other).items())
+    exported = load_file(tmp_path / "step-000000003" / "model" / "model.safetensors")
+    assert exported.keys() == weights.keys()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in exported.items())
+
+
+def test_one_save_waits_for_the_one_before(make_model, make_trainer, tmp_path, monkeypatch):
+    """Saves beside the training are written one after the other, in order, and the last is there when the run ends."""
+    usual, order = checkpoint.save_file, []
+
+    def slow(tensors, path):
+        time.sleep(0.02)
+        usual(tensors, path)
+        order.append(path.parts[-3][5:14])
+
+    monkeypatch.setattr(checkpoint, "save_file", slow)
+    trainer = make_trainer(make_model(), steps=6)
+    trainer.on_step = [Checkpoints(tmp_path, every=1, keep=6, asynchronous=True)]
+    trainer.fit()
+    assert order == [f"{step:09d}" for step in range(1, 7) for _ in range(2)]
+    assert [verify(path)["format"] for path in Checkpoints(tmp_path).steps()] == [1] * 6
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ZeroDivisionError("a mistake of ours")])
+def test_an_error_of_the_writer_reaches_all_ranks(
+    make_model, rows, collate, on_ranks, tmp_path, monkeypatch, asynchronous, error
+):
+    """T4. What the disk refuses is survived until the last save, which all ranks raise; any other error ends the run
+    on all ranks as soon as it is known. Neither leaves a manifest."""
+    usual = checkpoint.save_file
+
+    def broken(tensors, path):
+        if isinstance(error, OSError) or "000000004" in str(path):
+            raise error
+        usual(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", broken)
+    said, steps = [], {}
+
+    def train(ranks):
+        source = Loader(rows, collate, batch_rows=8, rank=ranks.rank, world=ranks.world)
+        trainer = Trainer(make_model(), next_token, source, replace(OPTIONS, steps=10), ranks=ranks)
+        trainer.on_step = [Checkpoints(tmp_path, every=2, asynchronous=asynchronous, say=said.append)]
+        try:
+            trainer.fit()
+        finally:
+            steps[ranks.rank] = trainer.step
+
+    first, second = on_ranks(2, train)
+    assert isinstance(second, RuntimeError)
+    assert "could not be written by the first rank" in str(second)
+    if isinstance(error, OSError):
+        assert isinstance(first, Unwritten)
+        assert steps == {0: 10, 1: 10}
+        assert len(said) == 4
+        assert not Checkpoints(tmp_path).steps()
+    else:
+        assert first is error
+        assert steps == ({0: 6, 1: 6} if asynchronous else {0: 4, 1: 4})
+        assert Checkpoints(tmp_path).newest() == tmp_path / "step-000000002"
+    assert not list(tmp_path.glob("*.tmp-*"))
+
+
+def test_a_run_that_breaks_waits_for_its_save(make_model, make_trainer, tmp_path, monkeypatch):
+    """An error elsewhere does not cut off the save that is under way, nor is that save's own error lost."""
+    usual, said = checkpoint.save_file, []
+    errors = {"2": OSError(28, "No space left on device"), "3": ZeroDivisionError("a mistake of ours")}
+
+    def slow(tensors, path):
+        time.sleep(0.05)
+        if error := errors.get(path.parts[-3][13]):
+            raise error
+        usual(tensors, path)
+
+    def run(step, breaks):
+        trainer = make_trainer(make_model())
+        trainer.step = step
+        with Checkpoints(tmp_path, asynchronous=True, say=said.append) as saves:
+            saves.save(trainer, last=False)
+            if breaks:
+                raise KeyError
+
+    monkeypatch.setattr(checkpoint, "save_file", slow)
+    for step in (1, 2, 3):
+        with pytest.raises(KeyError):
+            run(step, breaks=True)
+    with pytest.raises(ZeroDivisionError, match="a mistake of ours"):
+        run(3, breaks=False)
+    assert [path.name for path in Checkpoints(tmp_path).steps() if verify(path)] == ["step-000000001"]
+    assert len(said) == 2
+    assert "No space left on device" in said[0]
+    assert said[1] == "warning: the save under way failed: ZeroDivisionError: a mistake of ours"

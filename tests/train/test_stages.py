@@ -16,7 +16,7 @@ from instar.config.options import CheckpointOptions, EvaluateOptions, PretrainOp
 from instar.config.presets import preset
 from instar.hub.folders import load
 from instar.text.tokenizer import Tokenizer
-from instar.train import stages
+from instar.train import plan, stages
 from instar.train.objectives import next_token
 
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana")
@@ -79,7 +79,7 @@ def test_pretrain_writes_a_whole_folder(options, tmp_path):
     run = tmp_path / "run"
     expected = (
         "config.json model.safetensors tokenizer.json tokenizer_config.json generation_config.json chat_template.jinja "
-        "instar.yaml metrics.jsonl samples.jsonl report.json checkpoints"
+        "instar.yaml metrics.jsonl samples.jsonl report.json report.html checkpoints"
     ).split()
     assert sorted(path.name for path in run.iterdir()) == sorted(expected)
     assert json.loads((run / "report.json").read_text()) == report
@@ -138,7 +138,7 @@ def test_a_tied_head_stays_tied_through_a_life(files, parent, tmp_path):
     assert report["parameters"] == json.loads((parent / "report.json").read_text())["parameters"]
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_and_the_run_goes_on_the_same(options, tmp_path, monkeypatch, stop):
     """Ctrl-C or SIGTERM in step 5: saved, Interrupted names how to go on, and the end is bit for bit the same."""
     stages.pretrain(replace(options, out=str(tmp_path / "whole")))
@@ -155,6 +155,7 @@ def test_a_signal_saves_and_the_run_goes_on_the_same(options, tmp_path, monkeypa
         stages.pretrain(options)
     run = tmp_path / "run"
     assert not (run / "report.json").exists()
+    assert "stopped at step 5 of 8" in (run / "report.html").read_text(encoding="utf-8")
     assert signal.getsignal(stop) in (signal.default_int_handler, signal.SIG_DFL)
     with pytest.raises(InputError, match="a run that was stopped; add --resume"):
         stages.pretrain(options)
@@ -163,6 +164,7 @@ def test_a_signal_saves_and_the_run_goes_on_the_same(options, tmp_path, monkeypa
     assert all(torch.equal(a[name], b[name]) for name in a)
     losses = [[row["loss"] for row in lines(tmp_path / name / "metrics.jsonl")] for name in ("whole", "run")]
     assert losses[0] == losses[1]
+    assert "stopped at" not in (run / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_finished_run_is_not_touched(options, tmp_path):
@@ -175,6 +177,17 @@ def test_a_finished_run_is_not_touched(options, tmp_path):
     assert stages.pretrain(replace(options, resume=True), say=said.append) == report
     assert "is finished" in said[0]
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_run_killed_at_its_very_end_is_cleaned_up(options, tmp_path):
+    """Its report was there, its page not yet, nor had it let go of its lock: going on completes the folder."""
+    stages.pretrain(options)
+    whole = sorted(path.name for path in (tmp_path / "run").iterdir())
+    (tmp_path / "run" / "report.html").unlink()
+    for name in (".lock", ".report.html.tmp-0123abcd"):
+        (tmp_path / "run" / name).touch()
+    stages.pretrain(replace(options, resume=True))
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == whole
 
 
 def test_a_folder_of_others_is_refused(options, tmp_path):
@@ -193,6 +206,67 @@ def test_resume_of_another_recipe_is_refused(options, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"options\.train\.lr was 0\.003 and is 0\.1"):
         stages.pretrain(replace(options, resume=True, train=replace(TRAIN, lr=0.1)))
     stages.pretrain(replace(options, resume=True, evaluate=EvaluateOptions(every=1)))
+
+
+def test_resume_of_other_data_or_another_tokenizer_is_refused(options, files, tmp_path, monkeypatch):
+    """T15. One byte of the data, or another tokenizer, under the same name: what was and what is are both said, with
+    how to begin anew, and nothing of the run is touched; the same bytes go on."""
+    monkeypatch.setattr(stages.RunFolder, "write_report", lambda *arguments: None)
+    data = tmp_path / "data"
+    shutil.copytree(files, data)
+    options = replace(options, data=(str(data / "texts.jsonl"),), tokenizer=str(data / "tokenizer"))
+    stages.pretrain(options)
+    wanted = load_yaml(tmp_path / "run" / "instar.yaml")["data"]["fingerprint"]
+    log = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    texts = (data / "texts.jsonl").read_bytes()
+    (data / "texts.jsonl").write_bytes(texts.replace(b"Ada", b"Ida", 1))
+    with pytest.raises(InputError, match=f"cannot go on from .*: data was '{wanted}' and is '[0-9a-f]+'") as error:
+        stages.pretrain(replace(options, resume=True))
+    assert "begin a new run with another --out" in str(error.value)
+    (data / "texts.jsonl").write_bytes(texts)
+    Tokenizer.train([text.lower() for text in TEXTS], 320).save(data / "tokenizer")
+    with pytest.raises(InputError, match=r"tokenizer was '[0-9a-f]+' and is '[0-9a-f]+'"):
+        stages.pretrain(replace(options, resume=True))
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == log
+    shutil.rmtree(data / "tokenizer")
+    shutil.copytree(files / "tokenizer", data / "tokenizer")
+    stages.pretrain(replace(options, resume=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "options.seed was 0 and is 1"),
+        ({"held_out": 0.3}, r"options.held_out was 0\.2 and is 0\.3"),
+        ({"packing": "best-fit"}, "options.packing was 'windows' and is 'best-fit'"),
+        ({"train": replace(TRAIN, batch_tokens=96)}, "options.train.batch_tokens was 192 and is 96"),
+        ({"train": replace(TRAIN, steps=9)}, "options.train.steps was 8 and is 9; steps was 8 and is 9"),
+        ({"model": replace(MODEL, dropout=0.1)}, r"model.dropout was 0\.0 and is 0\.1"),
+        ({"dtype": "bf16"}, "compute was 'fp32' and is 'bf16'"),
+    ],
+)
+def test_whatever_shapes_a_run_may_not_change(options, monkeypatch, changes, message):
+    """T15. Everything that decides what is learnt is compared, and both values are said."""
+    monkeypatch.setattr(stages.RunFolder, "write_report", lambda *arguments: None)
+    stages.pretrain(options)
+    with pytest.raises(InputError, match=message):
+        stages.pretrain(replace(options, resume=True, **changes))
+
+
+def test_a_second_process_is_refused(options, tmp_path):
+    """T13. While a run holds its folder, another is refused with its process number before it reads any data, and
+    afterwards the folder holds no lock."""
+    run, seen = tmp_path / "run", []
+
+    def look(text):
+        if not seen:
+            seen.append((run / ".lock").read_text())
+            with pytest.raises(InputError, match=f"{run} is in use by process {os.getpid()}"):
+                stages.pretrain(replace(options, resume=True, data=("no such file",)))
+
+    stages.pretrain(options, say=look)
+    assert seen == [f"{os.getpid()}\n"]
+    assert not (run / ".lock").exists()
 
 
 def test_a_run_that_died_repeats_nothing(options, tmp_path, monkeypatch):
@@ -239,8 +313,8 @@ def test_everything_held_in_training_is_said(options, tmp_path):
 def test_look_back_reaches_the_new_model(options, monkeypatch):
     """A rotary model is born with the heads that look back; only where that is asked for."""
     born = []
-    plain = stages._run
-    monkeypatch.setattr(stages, "_run", lambda plan, *rest: born.append(plan.model()) or plain(plan, *rest))
+    plain = plan._born
+    monkeypatch.setattr(plan, "_born", lambda *rest: born.append(plain(*rest)) or plain(*rest))
     for look_back in (False, True):
         stages.pretrain(replace(options, out=f"{options.out}-{look_back}", look_back=look_back))
     signs = [model.embed.weight[:, 0].std().item() for model in born]

@@ -69,7 +69,7 @@ def test_no_key_matches(folder, prefix):
 
 def test_config_and_weights_of_two_models(folder):
     """One layer more in the config than in the file is missing, one fewer is unclaimed."""
-    data = read_json(folder / "config.json", "")
+    data = read_json(folder / "config.json", "") | {"layer_types": None}
     for layers, word in ((3, "missing: model.layers.2"), (1, "unclaimed: model.layers.1")):
         write_json(folder / "config.json", data | {"num_hidden_layers": layers})
         with pytest.raises(InputError, match=word):

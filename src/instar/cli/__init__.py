@@ -18,8 +18,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "data preview": ("instar.cli.documents:preview", "print tokens coloured by what they teach"),
     "pretrain": ("instar.cli.stages:pretrain", "train a new model to predict the next token"),
     "sft": ("instar.cli.stages:sft", "teach a model to answer, from dialogues"),
+    "plan": ("instar.cli.stages:plan", "what a pretrain or sft command will take: memory, steps, tokens, time"),
     "generate": ("instar.cli.speak:generate", "continue a prompt"),
     "chat": ("instar.cli.speak:chat", "talk with a model"),
+    "verify": ("instar.cli.measure:verify", "whether transformers computes from a folder what we do"),
     "eval": ("instar.cli.measure:evaluate", "perplexity, bits per byte, exact match"),
 }
 
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """The exit status of one command line."""
-    from ..config.errors import InputError, Interrupted
+    from ..config.errors import Diverged, InputError, Interrupted
 
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
@@ -50,6 +52,9 @@ def run(arguments: list[str]) -> int:
     except Interrupted as stop:
         print(f"\ninstar: {stop}", file=sys.stderr)
         return 75
+    except Diverged as error:
+        print(f"\ninstar: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninstar: stopped", file=sys.stderr)
         return 130

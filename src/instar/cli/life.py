@@ -13,6 +13,7 @@ from ..config import load_yaml
 from ..config.flags import parse
 from ..config.options import GrowOptions
 from ..config.recipe import read_recipe
+from .measure import gaps_table
 from .screen import Screen, table
 
 # what guessing reaches -> its column; a screen has 80
@@ -27,8 +28,8 @@ GUESSES = {
 NOTE = "majority to no story: guesses; blind: this model without the story"
 
 
-def grow(arguments: list[str]) -> None:
-    """Raise a model through its whole life from one recipe."""
+def grow(arguments: list[str]) -> int:
+    """Raise a model through its whole life from one recipe; exit 1 where another program reads its folder otherwise."""
     options = parse(GrowOptions, arguments, program="instar grow")
     recipe = read_recipe(load_yaml(options.recipe))
     from ..grow.life import Life
@@ -40,6 +41,7 @@ def grow(arguments: list[str]) -> None:
     report = life.grow()
     _show(screen, report, options.out)
     screen.finish(report)
+    return int(report["verify"]["same"] is False)
 
 
 def _show(screen: Screen, report: dict[str, Any], out: str) -> None:
@@ -50,6 +52,7 @@ def _show(screen: Screen, report: dict[str, Any], out: str) -> None:
     drawings += [draw_exchange(exchange) for exchange in report["exchanges"]]
     for drawing in drawings:
         screen.show(drawing)
+    screen.show(gaps_table(report["verify"]["readers"]))
     screen.picture(drawings, Path(out) / "screen.svg", f"instar grow: {report['recipe']}")
     for line in closing_lines(report, out):
         screen.show(line)
@@ -102,6 +105,7 @@ def closing_lines(report: dict[str, Any], out: str) -> list[str]:
     return [
         f"done in {took}",
         f"report:            {out}/report.json",
+        f"to look at:        {out}/report.html",
         *([f"loss curve:        {report['picture']}"] if report.get("picture") else []),
         f"talk with it:      instar chat --model {sft}",
         f"continue a text:   instar generate --model {pretrain} --prompt 'Once upon a time'",

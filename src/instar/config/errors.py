@@ -33,3 +33,7 @@ def unknown(kind: str, word: str, known: Iterable[str]) -> InputError:
 
 class Interrupted(Exception):
     """Stopped by a signal after everything was saved; the command exits with 75 and can be run again to go on."""
+
+
+class Diverged(RuntimeError):
+    """Training gives no finite numbers any more; nothing of it was saved. The command says so and exits with 1."""

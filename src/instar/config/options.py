@@ -103,6 +103,8 @@ class CheckpointOptions:
     every: int = 0
     # newest checkpoints that are kept
     keep: int = 2
+    # copy the state, which takes its size in memory, and write it while training goes on
+    asynchronous: bool = False
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,14 @@ class ChatOptions(Machine):
     # the system message that opens the conversation
     system: str = ""
     sampling: SamplingOptions = field(default_factory=lambda: SamplingOptions(temperature=0.8, top_p=0.95))
+
+
+@dataclass(frozen=True)
+class VerifyOptions(Screen):
+    """Load a folder in transformers, in a process of its own, and compare ids, logits and words with ours."""
+
+    # run folder, Hugging Face folder or hf:org/name
+    model: str = field(default="", metadata=REQUIRED)
 
 
 @dataclass(frozen=True)

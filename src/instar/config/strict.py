@@ -141,7 +141,7 @@ def _build(kind: Any, value: Any, path: str, base: Any = None) -> Any:
         return tuple(_build(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(value))
     if origin is dict and isinstance(value, Mapping):
         return {str(key): _build(arguments[1], item, f"{path}.{key}") for key, item in value.items()}
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
+    if kind is float and type(value) in (int, float) and _finite(value):
         return float(value)
     if kind is Any or (kind is not float and type(value) is kind):
         return value
@@ -149,5 +149,13 @@ def _build(kind: Any, value: Any, path: str, base: Any = None) -> Any:
     raise InputError(f"{path}: found {_show(value)}, wanted {name}")
 
 
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
 def _show(value: Any) -> str:
-    return f"{value!r} ({type(value).__name__})"
+    shown = repr(value)
+    return f"{shown if len(shown) <= 120 else shown[:120] + '...'} ({type(value).__name__})"

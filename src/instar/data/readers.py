@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -13,6 +14,8 @@ from ..config import InputError
 
 SEPARATOR = "<|endoftext|>"
 COMPRESSED = (".gz", ".zst")
+# bytes of one line: a small compressed file can unpack to one of any length
+MAX_LINE = 1 << 28
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
@@ -24,7 +27,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
         raise InputError(f"{path}: no reader for this kind of file; known: {', '.join(READERS)} (and .gz, .zst)")
     try:
         yield from reader(path)
-    except (EOFError, gzip.BadGzipFile, OSError) as error:
+    except (EOFError, zlib.error, OSError) as error:
         raise InputError(f"{path}: cannot be read to its end ({error}); is the file whole?") from None
 
 
@@ -39,7 +42,9 @@ def suffix_of(path: Path) -> str:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines with their numbers from 1, newlines as \\n, decompressed. Raises InputError where they are no text."""
     with _open(path) as stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE + 1), b""), 1):
+            if len(line) > MAX_LINE:
+                raise InputError(f"{path}, line {number}: longer than {MAX_LINE:,} bytes; break it into several")
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -112,6 +117,8 @@ def _read_yaml(path: Path) -> Iterator[dict[str, Any]]:
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # builds strings, lists and mappings, nothing else
     try:
         data = yaml.load("".join(line for _, line in _lines(path)), Loader=loader)
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply; write it flatter") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from None
     if isinstance(data, dict) and isinstance(data.get("conversations"), list):
@@ -137,7 +144,7 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
 def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is no JSONDecodeError
         raise InputError(f"{where}: not JSON ({error}); every line of .jsonl is one object") from None
 
 

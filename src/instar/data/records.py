@@ -94,7 +94,7 @@ def tools_of(record: Record) -> list[Any] | None:
     if isinstance(tools, str):
         try:
             tools = json.loads(tools) if tools.strip() else None
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f'"tools" is not JSON: {error}') from None
     if tools is not None and not isinstance(tools, list):
         raise InputError(f'"tools" is {_kind(tools)}, wanted a list')
@@ -130,7 +130,7 @@ def _thread(turns: Any, key: str) -> list[Message]:
     messages = [_message(turn, number, key) for number, turn in enumerate(turns)]
     roles = {message["role"] for message in messages}
     # Task dialogues call the one who answers "system".
-    if key == "turns" and "assistant" not in roles and messages[0]["role"] != "system":
+    if key == "turns" and "assistant" not in roles and messages and messages[0]["role"] != "system":
         return [{**m, "role": "assistant"} if m["role"] == "system" else m for m in messages]
     return messages
 
@@ -142,9 +142,9 @@ def _message(turn: Any, number: int, key: str) -> Message:
     if not isinstance(turn, Mapping):
         raise InputError(f'"{key}"[{number}] is {_kind(turn)}, wanted {{"role", "content"}}')
     said_by = _first(turn, ("role", "from"), f'"{key}"[{number}]')
-    role = ROLES.get(str(said_by).lower())
+    role = ROLES.get(said_by.lower()) if isinstance(said_by, str) else None
     if role is None:
-        raise unknown(f'role in "{key}"[{number}]:', str(said_by), ROLES)
+        raise unknown(f'role in "{key}"[{number}]:', said_by if isinstance(said_by, str) else _kind(said_by), ROLES)
     content = _first(turn, ("content", "value", "text"), f'"{key}"[{number}]')
     if said_by == "function_call":
         return {"role": role, "content": "", "tool_calls": _calls(content)}
@@ -175,8 +175,8 @@ def _calls(content: Any) -> list[dict[str, Any]]:
     """ShareGPT's function_call, a JSON object or a list of them, in the shape chat templates know."""
     try:
         calls = json.loads(content)
-    except (TypeError, json.JSONDecodeError):
-        raise InputError(f"a function_call is not JSON: {str(content)[:60]!r}") from None
+    except (TypeError, ValueError, RecursionError):
+        raise InputError(f"a function_call is not JSON: {_kind(content)}") from None
     return [{"type": "function", "function": call} for call in (calls if isinstance(calls, list) else [calls])]
 
 
@@ -184,9 +184,14 @@ def _said(message: Message) -> str:
     calls = message.get("tool_calls")
     if not calls:
         return message["content"]
-    spelt = [json.dumps(call.get("function", call), ensure_ascii=False) for call in calls]
+    try:
+        spelt = [json.dumps(call.get("function", call), ensure_ascii=False) for call in calls]
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"a tool call cannot be written as JSON: {error}") from None
     return "\n".join(filter(None, [message["content"], *spelt]))
 
 
 def _kind(value: Any) -> str:
+    if isinstance(value, (Mapping, list)):  # YAML can make one that is short to write and endless to spell out
+        return f"{type(value).__name__} of {len(value)}"
     return "null" if value is None else f"{type(value).__name__} ({str(value)[:40]!r})"

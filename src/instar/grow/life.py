@@ -11,15 +11,19 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ..config import InputError, to_dict
 from ..config.recipe import Recipe
 from ..data.corpus import fingerprint
+from ..eval.verify import READERS, verify
 from ..hub.folders import load
 from ..train import stages
+from ..train.page import write_page
 from .exam import Exam, examine, talk
+from .page import RECORD, WAITING, write_life
 from .picture import draw_losses
 from .tokens import train_tokenizer
 
@@ -27,7 +31,6 @@ Say = Callable[[str], None]
 # shows how far a task is: what is counted, of how many if that is known -> called with how many more are done
 Counting = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 Report = dict[str, Any]
-RECORD = "grow.json"
 
 
 class Life:
@@ -36,29 +39,45 @@ class Life:
     def __init__(self, recipe: Recipe, out: Path, *, device: str, quiet: bool, say: Say, counting: Counting) -> None:
         self.recipe, self.out, self.say, self.counting = recipe, out, say, counting
         self.machine: dict[str, Any] = {"device": device, "quiet": quiet}
-        self.keys: dict[str, str] = {}
+        self.keys: dict[str, str] = {}  # of the stages that were reached
+        self.report: Report = {"recipe": recipe.name, "stages": {}, "exam": {}}
 
     def grow(self) -> Report:
-        """Every stage in order; returns and writes report.json."""
+        """Every stage in order; returns and writes report.json. report.html is written also where it is stopped."""
         started = time.perf_counter()
         self._claim()
-        reports = {"tokenizer": self._tokenizer(), "pretrain": self._pretrain()}
-        before = self._exam("pretrain")
+        try:
+            self._live()
+            self.report["picture"] = self._picture()
+            self.report["seconds"] = round(time.perf_counter() - started, 1)
+            _write(self.out / "report.json", self.report)
+        finally:
+            self._pages()
+        return self.report
+
+    def _live(self) -> None:
+        """Fill in the report, stage by stage."""
+        reports, exam = self.report["stages"], self.report["exam"]
+        reports["tokenizer"] = self._tokenizer()
+        reports["pretrain"] = self._pretrain()
+        exam["before"] = self._exam("pretrain")
         last = "pretrain"
         for name in self._taught():
             reports[name] = self._sft(name, last)
             last = name
-        after = self._exam("sft", controls=True)
-        report = {
-            "recipe": self.recipe.name,
-            "stages": reports,
-            "exam": {"before": before, "after": after},
-            "exchanges": talk(*load(self.out / "sft"), self.recipe.talk),
-            "picture": self._picture(),
-            "seconds": round(time.perf_counter() - started, 1),
-        }
-        _write(self.out / "report.json", report)
-        return report
+        exam["after"] = self._exam("sft", controls=True)
+        self.report["exchanges"] = talk(*load(self.out / "sft"), self.recipe.talk)
+        # a reader that was installed since is asked
+        key = [self.keys["sft"], {reader: find_spec(reader) is not None for reader in READERS}]
+        self.report["verify"] = self._once("sft", "verify", key, lambda: verify(self.out / "sft"))
+
+    def _pages(self) -> None:
+        """A page for each run that was reached, now with its exam, and one for the whole life."""
+        states = dict.fromkeys(("tokenizer", "pretrain", *self._taught()), WAITING)
+        states |= {name: "finished" if name in self.report["stages"] else "stopped" for name in self.keys}
+        for name in self.keys:
+            write_page(self.out / name, self.say)
+        write_life(self.out, self.report, states, self.say)
 
     def _claim(self) -> None:
         """Refuse a folder that holds something else, before any work."""
@@ -119,19 +138,26 @@ class Life:
         self.say(f"{folder.name}: its inputs changed; the old folder is kept as {folder.name}.{number}")
 
     def _exam(self, stage: str, *, controls: bool = False) -> Exam:
-        """Ask the exam's questions, once for each finished stage."""
-        path = self.out / stage / "exam.json"
-        key = sha256(json.dumps([self.keys[stage], to_dict(self.recipe.exam)]).encode()).hexdigest()
+        """Ask the exam's questions."""
+        key = [self.keys[stage], to_dict(self.recipe.exam)]
+        return self._once(stage, "exam", key, lambda: self._examined(stage, controls))
+
+    def _once(self, stage: str, name: str, key: Any, make: Callable[[], Any]) -> Any:
+        """What is made of a finished stage, or was made of it before: it is kept beside it with its key."""
+        path = self.out / stage / f"{name}.json"
+        digest = sha256(json.dumps(key).encode()).hexdigest()
         known = _read(path)
-        if known.get("key") == key:
-            return known["exam"]
+        if known.get("key") != digest:
+            known = {"key": digest, name: make()}
+            _write(path, known)
+        return known[name]
+
+    def _examined(self, stage: str, controls: bool) -> Exam:
         self.say(f"exam of {stage}: questions on facts that training never told")
         model, tokenizer = load(self.out / stage)
         taught = self.recipe.sft.data if controls else ()
         with self.counting(f"exam of {stage}", None) as each:
-            exam = examine(model, tokenizer, self.recipe.exam, taught=taught, each=each)
-        _write(path, {"key": key, "exam": exam})
-        return exam
+            return examine(model, tokenizer, self.recipe.exam, taught=taught, each=each)
 
     def _picture(self) -> str | None:
         path = self.out / "loss.svg"

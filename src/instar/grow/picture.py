@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..train.curves import smooth
+
 
 def draw_losses(runs: Mapping[str, Path], path: Path, *, say: Callable[[str], None]) -> bool:
     """Draw loss against tokens, one panel a stage, as SVG and PNG beside it.
@@ -40,14 +42,3 @@ def _draw_run(axes: Any, stage: str, rows: list[dict[str, float]]) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-
-
-def smooth(values: list[float], share: float = 0.05) -> list[float]:
-    """An exponential mean whose memory is a share of the curve, corrected for its start (Adam's bias correction)."""
-    keep = 1 - 1 / max(1.0, share * len(values))
-    smoothed, mean, weight = [], 0.0, 0.0
-    for value in values:
-        mean = keep * mean + (1 - keep) * value
-        weight = keep * weight + (1 - keep)
-        smoothed.append(mean / weight)
-    return smoothed

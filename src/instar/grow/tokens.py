@@ -38,7 +38,8 @@ def train_tokenizer(options: TokenizerTrainOptions) -> dict[str, Any]:
 
 def _words(sources: Sequence[str]) -> list[str]:
     """The lines of some documents. Raises InputError where there are none, which nobody means."""
-    found = [line.strip() for document in read(sources) for line in document.text.splitlines() if line.strip()]
+    documents = read(sources) if sources else ()
+    found = [line.strip() for document in documents for line in document.text.splitlines() if line.strip()]
     if sources and not found:
         raise InputError(f"{', '.join(sources)}: no words; wanted one a line")
     return found

@@ -7,27 +7,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..config import InputError
+from ..config import InputError, read_object
 from ..model.transformer import Transformer
-from .families import Family, config_from_hf, config_to_hf, family_named, family_of, foreign_names
+from .configs import CONFIG, LIMIT, read_config
+from .families import Family, config_to_hf, family_of, foreign_names
+from .headers import Header, read_headers
+from .memory import free_bytes
 
-CONFIG, WEIGHTS, INDEX, GENERATION = (
-    "config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "generation_config.json",
-)
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-LIMIT = 1 << 20  # bytes of a config.json
+WEIGHTS, INDEX, GENERATION = "model.safetensors", "model.safetensors.index.json", "generation_config.json"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".bin.index.json")
+ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+INDEX_LIMIT = 16 << 20  # bytes of the index of a model in many files
 # Buffers that old files carry along; they are recomputed.
 BUFFERS = (".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq")
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -50,20 +50,20 @@ def resolve(name: str | Path) -> Path:
 def load_model(
     name: str | Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
 ) -> Transformer:
-    """The model of a folder. Raises InputError that lists every weight that is missing, unclaimed or misshapen."""
+    """The model of a folder. Raises InputError that lists every weight that is missing, unclaimed or misshapen, or
+    tells that the whole does not fit into the memory that is free; nothing is allocated before."""
     folder = resolve(name)
-    data = read_json(folder / CONFIG, f"{folder} is no model folder")
-    family, config = family_named(data), config_from_hf(data)
-    headers = _headers(files := _weight_files(folder))
-    if config.layers > len(headers):  # before so many are built
-        raise InputError(f"{folder} holds {len(headers)} weights, too few for the {config.layers} layers of {CONFIG}")
+    refuse_adapter(folder)
+    family, config = read_config(folder)
+    headers = read_headers(files := _weight_files(folder))
     with torch.device("meta"):
         model = Transformer(config, seed=None)
+    _check_room(model, headers, dtype, torch.device(device), folder)
     wanted = foreign_names(family, _stored(model))
     found = _check(headers, wanted, family, model, folder)
     state: dict[str, Tensor] = {}
     for path in files:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with _opened(path, device) as file:
             for theirs in file.keys():  # noqa: SIM118 - not a mapping
                 if ours := wanted.get(found.get(theirs, "")):
                     state |= _split(file.get_tensor(theirs).to(dtype), ours, theirs, family, model)
@@ -88,23 +88,16 @@ def save_model(
     theirs = {name: _join(ours, parts, name, family) for name, parts in foreign_names(family, ours).items()}
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / WEIGHTS, lambda path: save_file(theirs, path, metadata={"format": "pt"}))
-    name = str(dtype).removeprefix("torch.")
-    write_json(folder / CONFIG, config_to_hf(model.config, name, **tokens))
+    write_json(folder / CONFIG, config_to_hf(model.config, _word(dtype), **tokens))
     write_json(folder / GENERATION, tokens)
 
 
-def read_json(path: Path, otherwise: str) -> dict[str, Any]:
-    """A JSON object from a file of at most a megabyte. Raises InputError."""
-    if not path.is_file():
+def read_json(path: Path, otherwise: str, limit: int = LIMIT) -> dict[str, Any]:
+    """A JSON object from a file of at most `limit` bytes. Raises InputError, which begins with `otherwise` where there
+    is no such file."""
+    data = read_object(path, limit)
+    if data is None:
         raise InputError(f"{otherwise}: {path.name} is missing")
-    if path.stat().st_size > LIMIT:
-        raise InputError(f"{path} has {path.stat().st_size:,} bytes, wanted at most {LIMIT:,}")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: found {type(data).__name__}, wanted a JSON object")
     return data
 
 
@@ -131,18 +124,50 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        names = sorted({str(name) for name in read_json(folder / INDEX, str(folder)).get("weight_map", {}).values()})
-        for name in names:
-            if Path(name).name != name or not (folder / name).is_file():
-                raise InputError(f"{folder / INDEX} names {name!r}, which is no file of this folder")
-        return [folder / name for name in names]
-    old = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+        return _indexed(folder)
+    _refuse_pickle(folder, sorted(path.name for path in folder.iterdir()))
+    raise InputError(f"{folder} holds no {WEIGHTS}; name a folder that a model was saved to")
+
+
+def _indexed(folder: Path) -> list[Path]:
+    path = folder / INDEX
+    named = read_json(path, str(folder), INDEX_LIMIT).get("weight_map")
+    if not isinstance(named, dict) or not named:
+        raise InputError(f"{path} has no weight_map; wanted an object of weights and file names; fetch it again")
+    names = sorted({str(name) for name in named.values()})
+    _refuse_pickle(folder, names)
+    for name in names:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise InputError(f"{path} names {name[:80]!r}, which is no file of this folder; fetch the folder again")
+        if not _stays(folder, folder / name):
+            raise InputError(f"{folder / name} is a link that leads out of its folder; put a copy of the file there")
+    return [folder / name for name in names]
+
+
+def _stays(folder: Path, path: Path) -> bool:
+    """Whether a file lies in the folder; the hub's cache keeps the files of a snapshot in blobs beside it."""
+    home, place = folder.resolve(), path.resolve()
+    blobs = home.parents[1] / "blobs" if home.parent.name == "snapshots" else home
+    return place.is_relative_to(home) or place.is_relative_to(blobs)
+
+
+def _refuse_pickle(folder: Path, names: list[str]) -> None:
+    old = [name for name in names if name.endswith(PICKLES)]
     if old:
         raise InputError(
             f"{folder} holds {old[0]}, a pickle, which can run code and is never read; convert it where you trust it "
             "with safetensors.torch.save_file, or transformers' save_pretrained, to model.safetensors"
         )
-    raise InputError(f"{folder} holds no {WEIGHTS}")
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Raise InputError for a folder that changes a model and holds none."""
+    found = [name for name in ADAPTER if (folder / name).is_file()]
+    if found and not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
+        raise InputError(
+            f"{folder} holds an adapter ({found[0]}) and no model, and adapters are not read yet; merge it into its "
+            "base model, for example with peft's merge_and_unload and save_pretrained, and name that folder"
+        )
 
 
 def _stored(model: Transformer) -> dict[str, Tensor]:
@@ -157,12 +182,31 @@ def _tied(model: Transformer, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {"heads.lm.weight": state["embed.weight"]} if model.config.tied else {}
 
 
-class Header(NamedTuple):
-    """What a safetensors file says of one tensor."""
+def _check_room(
+    model: Transformer, headers: Mapping[str, Header], dtype: torch.dtype, device: torch.device, folder: Path
+) -> None:
+    """Raise InputError where the weights that config.json asks for do not fit into the memory that is free."""
+    size, free = model.size() * dtype.itemsize, free_bytes(device)
+    if free is not None and size > free:
+        held = sum(header.stop - header.start for header in headers.values())
+        raise InputError(
+            f"{folder / CONFIG} asks for {model.size():,} weights, {size:,} bytes as {_word(dtype)}; {free:,} bytes "
+            f"are free on {device}, and the files hold {held:,}; take a smaller model or dtype, or a larger machine"
+        )
 
-    file: Path
-    kind: str
-    shape: list[int]
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+@contextmanager
+def _opened(path: Path, device: str | torch.device) -> Iterator[Any]:
+    """A file of weights. What the library refuses although its header was right is damage too."""
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {error}; fetch or save it again") from None
 
 
 def _check(
@@ -184,7 +228,8 @@ def _check(
     if missing or unclaimed or wrong:
         raise InputError(
             f"{folder} does not fit its {CONFIG}; missing: {_listed(missing)}; unclaimed: {_listed(unclaimed)}; "
-            f"of another shape or type: {_listed(wrong)}"
+            f"of another shape or type: {_listed(wrong)}; {CONFIG} asks for {model.size():,} weights and the files "
+            f"hold {sum(header.numel for header in headers.values()):,}: take both from one model"
         )
     return found
 
@@ -203,36 +248,23 @@ def _share(found: dict[str, str], unclaimed: list[str], family: Family, headers:
     double = [name for name, full in found.items() if full == embedding]
     if not double:
         found[head] = embedding
-    elif not torch.equal(_tensor(headers, head), _tensor(headers, double[0])):
+    elif not _equal(headers, head, double[0]):
         raise InputError(
             f"{head} and {double[0]} differ in {headers[head].file}, and {CONFIG} says tie_word_embeddings; "
             "set it to false to keep both"
         )
 
 
+def _equal(headers: Mapping[str, Header], one: str, other: str) -> bool:
+    """Whether two tensors of the files are the same; only those of one size are read."""
+    if headers[one].shape != headers[other].shape:
+        return False
+    return torch.equal(*(_tensor(headers, name) for name in (one, other)))
+
+
 def _tensor(headers: Mapping[str, Header], name: str) -> Tensor:
-    with safe_open(headers[name].file, framework="pt") as file:
+    with _opened(headers[name].file, "cpu") as file:
         return file.get_tensor(name)
-
-
-def _headers(files: list[Path]) -> dict[str, Header]:
-    """What the files of a folder hold. Raises InputError where one is damaged or two hold the same name."""
-    headers: dict[str, Header] = {}
-    for path in files:
-        for name, header in _header(path).items():
-            if name in headers:
-                raise InputError(f"{name} stands both in {headers[name].file} and in {path}")
-            headers[name] = header
-    return headers
-
-
-def _header(path: Path) -> dict[str, Header]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            return {name: Header(path, part.get_dtype(), part.get_shape()) for name, part in parts.items()}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is no whole safetensors file: {error}") from None
 
 
 def _shape(ours: list[str], theirs: str, family: Family, model: Transformer) -> list[int]:
@@ -260,5 +292,7 @@ def _join(ours: Mapping[str, Tensor], parts: list[str], theirs: str, family: Fam
 
 
 def _listed(names: list[str], most: int = 8) -> str:
+    """The first of some names, which a stranger may have chosen: short, and on one line."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "none") + more
+    shown = [name[:120] if name.isprintable() else ascii(name)[:120] for name in names[:most]]
+    return (", ".join(shown) or "none") + more

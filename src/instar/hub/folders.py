@@ -8,7 +8,7 @@ import torch
 
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer, check_fits
-from .files import load_model, resolve
+from .files import load_model, refuse_adapter, resolve
 
 __all__ = ["load", "load_model", "load_tokenizer"]
 
@@ -21,6 +21,7 @@ def load(
     Raises InputError where one is missing or the tokenizer gives ids that the model has no row for.
     """
     folder = resolve(name)
+    refuse_adapter(folder)
     tokenizer = Tokenizer.load(folder)
     model = load_model(folder, dtype=dtype, device=device)
     check_fits(tokenizer, model.config.vocab_size)

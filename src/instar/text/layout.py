@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import InputError
+from ..config import InputError, read_object, read_text
 
 MAX_TOKENIZER_BYTES = 64 << 20
 MAX_SIDE_BYTES = 4 << 20
@@ -30,10 +30,10 @@ def read(folder: Path) -> Files:
     """Read a folder. Raises InputError where it is absent, holds no tokenizer or a file that is no JSON object."""
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; wanted one with tokenizer.json and tokenizer_config.json")
-    config = _read_json(folder / "tokenizer_config.json", MAX_SIDE_BYTES) or {}
-    named = _read_json(folder / "special_tokens_map.json", MAX_SIDE_BYTES) or {}
-    generation = _read_json(folder / "generation_config.json", MAX_SIDE_BYTES) or {}
-    spec = _read_json(folder / "tokenizer.json", MAX_TOKENIZER_BYTES)
+    config = read_object(folder / "tokenizer_config.json", MAX_SIDE_BYTES) or {}
+    named = read_object(folder / "special_tokens_map.json", MAX_SIDE_BYTES) or {}
+    generation = read_object(folder / "generation_config.json", MAX_SIDE_BYTES) or {}
+    spec = read_object(folder / "tokenizer.json", MAX_TOKENIZER_BYTES)
     if spec is None:
         spec = _read_gpt2(folder)
         named = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", **named}
@@ -58,37 +58,15 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
-def _read_text(path: Path, limit: int) -> str:
-    if path.stat().st_size > limit:
-        raise InputError(f"{path} has {path.stat().st_size:,} bytes; at most {limit:,} are read")
-    try:
-        return path.read_bytes().decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: {error}") from None
-
-
-def _read_json(path: Path, limit: int) -> dict[str, Any] | None:
-    """The object in a file, or None where there is no file."""
-    if not path.is_file():
-        return None
-    try:
-        value = json.loads(_read_text(path, limit))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: found {type(value).__name__}, wanted a JSON object")
-    return value
-
-
 def _read_template(folder: Path, config: Mapping[str, Any]) -> str | None:
     """chat_template.jinja, or the template inside tokenizer_config.json (of several, the one called default)."""
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return _read_text(path, MAX_SIDE_BYTES)
+        return read_text(path, MAX_SIDE_BYTES)
     template = config.get("chat_template")
     if isinstance(template, list):
-        named = {item.get("name"): item.get("template") for item in template if isinstance(item, Mapping)}
-        template = named.get("default")
+        named = [item for item in template if isinstance(item, Mapping) and item.get("name") == "default"]
+        template = named[-1].get("template") if named else None
     if template is not None and not isinstance(template, str):
         raise InputError(f"{folder}: chat_template is {type(template).__name__}; wanted a string")
     return template
@@ -96,8 +74,9 @@ def _read_template(folder: Path, config: Mapping[str, Any]) -> str | None:
 
 def _named_by_id(spec: Mapping[str, Any], generation: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
     """Special tokens that only generation_config.json knows, by their ids."""
-    tokens = [token for token in spec.get("added_tokens") or [] if isinstance(token, Mapping)]
-    added = {token.get("id"): str(token.get("content")) for token in tokens}
+    tokens = spec.get("added_tokens")
+    known = [token for token in tokens if isinstance(token, Mapping)] if isinstance(tokens, list) else []
+    added = {token["id"]: str(token.get("content")) for token in known if type(token.get("id")) is int}
     found = {role: _whole_numbers(generation.get(f"{role}_id")) for role in ROLES if role not in config}
     return {role: added[ids[0]] for role, ids in found.items() if ids and ids[0] in added}
 
@@ -115,8 +94,8 @@ def _read_gpt2(folder: Path) -> dict[str, Any]:
             break
     else:
         raise InputError(f"{folder} holds no tokenizer.json; wanted that, or vocab.json with merges.txt")
-    ids = _read_json(folder / vocabulary, MAX_TOKENIZER_BYTES) or {}
-    lines = _read_text(folder / merges, MAX_TOKENIZER_BYTES).split("\n")
+    ids = read_object(folder / vocabulary, MAX_TOKENIZER_BYTES) or {}
+    lines = read_text(folder / merges, MAX_TOKENIZER_BYTES).split("\n")
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     end = "<|endoftext|>"
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)

@@ -18,11 +18,16 @@ from typing import Any
 from tokenizers import Tokenizer as Library
 
 from ..config import InputError, unknown
+from ..config.shape import MOST_POSITIONS
+from .patterns import vet
 
 MAX_ID = 4_000_000
 Spec = dict[str, Any]
 
-_MAX_INSERTED = 256
+# characters that one component may insert, what one character may become in all of them, and how deep and how many
+_MAX_INSERTED, _MAX_GROWTH, _MAX_PARTS, _MAX_DEPTH = 256, 1024, 64, 8
+# A pattern that is slow on one of these is slow on many texts; what else is slow is stopped by the library's own limit.
+_RUN, _RUNS = 48, " aA1_!\n走"
 _COMPONENTS = {
     "model": {"BPE"},
     "normalizer": {
@@ -98,11 +103,12 @@ class Vocabulary:
     """What a checked `tokenizer.json` says: ids, bytes, control tokens, merges, encoder.
 
     Raises InputError where the file is malformed, has a component outside the closed list, an id that is negative,
-    used twice or above four million. Padding and truncation settings are dropped: one such setting can answer a word
-    with fifty million ids.
+    used twice or above four million, or a pattern that could search for ever. Padding and truncation settings are
+    dropped, and refused where no model reads so many ids: one such setting can answer a word with fifty million ids.
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
+        _check_padding(spec.get("padding"))
         self.spec: Spec = {**spec, "padding": None, "truncation": None}
         _check_components(self.spec)
         self._added = _added_tokens(self.spec)
@@ -126,10 +132,13 @@ class Vocabulary:
         self.byte_level = "ByteLevel" in kinds
         plain = _without_controls(self.spec, self.controls)
         # in the order in which they are tried
-        self.merges = [_pair(merge) for merge in plain["model"].get("merges") or []]
+        self.merges = [_pair(merge) for merge in _list(plain["model"].get("merges"), "merges")]
         with library("tokenizer.json"):
             self.encoder = Library.from_str(json.dumps(plain))
             self.encoder.encode("A walk 走 \N{FAMILY} 12\r\n", add_special_tokens=False)
+        with library("tokenizer.json has a pattern that fails on a run of one character; simplify it"):
+            for run in _runs(_patterns(self.spec)):
+                self.encoder.encode(run, add_special_tokens=False)
 
     @cached_property
     def table(self) -> list[bytes]:
@@ -165,40 +174,103 @@ class Vocabulary:
         after: set[str] = set()
         for part in _parts(self.spec.get("post_processor")):
             place = before
-            for item in part.get("single") or []:
-                if "Sequence" in item:
+            for item in _list(part.get("single"), "single"):
+                token = item.get("SpecialToken") if isinstance(item, Mapping) else None
+                if isinstance(item, Mapping) and "Sequence" in item:
                     place = after
+                elif isinstance(token, Mapping) and isinstance(token.get("id"), str):
+                    place.add(token["id"])
                 else:
-                    place.add(item["SpecialToken"]["id"])
+                    raise InputError(f"tokenizer.json: post_processor has {str(item)[:60]}, wanted a token or sequence")
         return before, after
 
 
-def _parts(component: Any) -> Iterator[Spec]:
+def _list(value: Any, what: str) -> list[Any]:
+    """A list that a file may leave out."""
+    if value is not None and not isinstance(value, list):
+        raise InputError(f"tokenizer.json: {what} is {type(value).__name__}, wanted a list")
+    return value or []
+
+
+def _parts(component: Any, depth: int = 0) -> Iterator[Spec]:
     """A component and everything nested inside its sequences."""
     if component is None:
         return
+    if depth > _MAX_DEPTH:
+        raise InputError(f"tokenizer.json: components are nested more than {_MAX_DEPTH} deep; write them flatter")
     if not isinstance(component, Mapping) or not isinstance(component.get("type"), str):
         raise InputError(f"tokenizer.json: found a component {str(component)[:60]!r}, wanted an object with a type")
     yield dict(component)
     for key in ("normalizers", "pretokenizers", "processors", "decoders"):
-        for inner in component.get(key) or []:
-            yield from _parts(inner)
+        for inner in _list(component.get(key), key):
+            yield from _parts(inner, depth + 1)
 
 
 def _check_components(spec: Spec) -> None:
     for place, known in _COMPONENTS.items():
-        for part in _parts(spec.get(place)):
+        growth = 1
+        for number, part in enumerate(_parts(spec.get(place))):
+            if number >= _MAX_PARTS:
+                raise InputError(f"tokenizer.json: {place} has more than {_MAX_PARTS} parts; use fewer")
             if part["type"] not in known:
                 raise unknown(f"{place} in tokenizer.json:", part["type"], known)
             inserted = f"{part.get('content') or ''}{part.get('prepend') or ''}"
             if len(inserted) > _MAX_INSERTED:
                 raise InputError(f"tokenizer.json: {place} inserts {len(inserted)} characters, at most {_MAX_INSERTED}")
+            growth *= _growth(part)
+        if growth > _MAX_GROWTH:
+            raise InputError(f"tokenizer.json: {place} may make one character {growth}, at most {_MAX_GROWTH}")
+    for pattern in _patterns(spec):
+        try:
+            vet(pattern)
+        except InputError as error:
+            raise InputError(f"tokenizer.json: {error}") from None
     if not isinstance(spec.get("model"), Mapping):
         raise InputError("tokenizer.json has no model; wanted a BPE model")
 
 
+def _growth(part: Spec) -> int:
+    """How many characters a replacement makes of one."""
+    if part["type"] != "Replace":
+        return 1
+    pattern = part.get("pattern")
+    text = pattern.get("String") if isinstance(pattern, Mapping) else pattern
+    replaced = len(text) if isinstance(text, str) else 1
+    # an empty pattern, or one that matches nothing, inserts between characters
+    return max(1, -(-len(str(part.get("content") or "")) // max(1, replaced)))
+
+
+def _patterns(spec: Spec) -> list[str]:
+    """The regular expressions of all components."""
+    found = (part.get("pattern") for place in _COMPONENTS for part in _parts(spec.get(place)))
+    patterns = [pattern["Regex"] for pattern in found if isinstance(pattern, Mapping) and "Regex" in pattern]
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise InputError(f"tokenizer.json: found the pattern {str(pattern)[:60]}, wanted a string")
+    return patterns
+
+
+def _runs(patterns: list[str]) -> Iterator[str]:
+    """One character again and again and then another, for the characters that patterns name, and for some of each
+    kind; nothing where there is no pattern."""
+    named = {character for pattern in patterns for character in pattern if character.isalnum()}
+    for character in [*_RUNS, *sorted(named)[:64]] if patterns else ():
+        yield character * _RUN + ("b" if character in "!\n " else "!")
+
+
+def _check_padding(padding: Any) -> None:
+    """Raise InputError for a length that no model reads."""
+    strategy = padding.get("strategy") if isinstance(padding, Mapping) else None
+    length = strategy.get("Fixed") if isinstance(strategy, Mapping) else None
+    if length is not None and not (type(length) is int and 0 <= length <= MOST_POSITIONS):
+        raise InputError(
+            f"tokenizer.json pads every text to {str(length)[:30]} ids, wanted at most {MOST_POSITIONS:,}; set its "
+            "padding to null"
+        )
+
+
 def _added_tokens(spec: Spec) -> list[Spec]:
-    added = spec.get("added_tokens") or []
+    added = _list(spec.get("added_tokens"), "added_tokens")
     for token in added:
         if not isinstance(token, Mapping) or not isinstance(token.get("content"), str) or not token["content"]:
             raise InputError(f"tokenizer.json: added token {str(token)[:80]} has no content")
@@ -230,7 +302,7 @@ def _checked_ids(model: Mapping[str, Any], added: Iterable[Mapping[str, Any]]) -
 
 def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
     """A merge, written as two strings or as one with a blank between."""
-    parts = merge.split(" ") if isinstance(merge, str) else list(merge)
+    parts = merge.split(" ") if isinstance(merge, str) else list(merge) if isinstance(merge, (list, tuple)) else []
     if len(parts) != 2 or not all(isinstance(part, str) for part in parts):
         raise InputError(f"tokenizer.json: merge {str(merge)[:60]!r} is not a pair of pieces")
     return parts[0], parts[1]
@@ -243,7 +315,7 @@ def _without_controls(spec: Spec, controls: Iterable[str]) -> Spec:
     model["vocab"] = {piece: number for piece, number in model["vocab"].items() if piece not in banned}
     model["dropout"] = None
     if banned:
-        merges = [(_pair(merge), merge) for merge in model.get("merges", [])]
+        merges = [(_pair(merge), merge) for merge in _list(model.get("merges"), "merges")]
         model["merges"] = [m for (a, b), m in merges if not banned & {a, b, a + b}]
     textual = [token for token in spec.get("added_tokens") or [] if not token["content"].strip()]
     # the library numbers an added token anew unless the model has it

@@ -6,7 +6,6 @@ before those that write it down.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import time
@@ -22,8 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from ..batch import Batch
-from .commit import replace_text
 from .dist import Ranks
+from .jsonl import Jsonl, forget_after
 from .objectives import Objective, Sums
 from .trainer import Record, Trainer
 
@@ -85,34 +84,31 @@ def _figures(record: Record) -> str:
 class MetricsLog:
     """metrics.jsonl: one object a step, without gap or repeat when a run goes on from an earlier step."""
 
-    def __init__(self, path: Path, step: int = 0) -> None:
+    def __init__(self, path: Path, step: int = 0, say: Say = lambda text: None) -> None:
         """step: the last step that counts."""
         forget_after(step, path)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = Jsonl(path, say)
 
     def __call__(self, trainer: Trainer, record: Record) -> None:
-        self._file.write(json.dumps(_finite(record)) + "\n")
-        self._file.flush()
+        self._file.add([record])
 
     def close(self) -> None:
-        self._file.close()
+        self._file.flush()
 
 
-def forget_after(step: int, path: Path) -> None:
-    """Drop the rows of later steps, which a run that died has left, so that a run that goes on repeats none."""
-    kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
-    replace_text(path, "".join(f"{line}\n" for line in kept))
+class SkippedLog:
+    """skipped.jsonl: for each step whose loss or gradient was not finite, what stood in the rows it read. There is no
+    such file where every step was sound."""
 
+    def __init__(self, path: Path, tell: Callable[[int], dict[str, Any]], say: Say = lambda text: None) -> None:
+        """tell: the number of a row -> what stands in it."""
+        self._file, self._tell = Jsonl(path, say), tell
 
-def _lines(path: Path) -> list[str]:
-    """The whole lines of a log; one that was cut off by a crash is left out."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return text[: text.rfind("\n") + 1].splitlines()
-
-
-def _finite(record: Record) -> Record:
-    """JSON knows no NaN: a figure that is not finite is written as null."""
-    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in record.items()}
+    def __call__(self, trainer: Trainer, record: Record) -> None:
+        if "rows" in record:
+            figures = {name: str(record[name]) for name in ("loss", "grad_norm")}  # JSON knows no NaN
+            rows = [self._tell(number) for number in record["rows"]]
+            self._file.add([{"step": record["step"], **figures, "rows": rows}])
 
 
 @dataclass(frozen=True)
@@ -176,7 +172,7 @@ class Speak(Protocol):
     def __call__(self, model: Any, prompts: Sequence[Sequence[int]]) -> list[str]: ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class Samples:
     """Every `every` steps and after the last one, what the model says to each prompt (ids): shown and written down."""
 
@@ -185,6 +181,9 @@ class Samples:
     path: Path
     every: int
     say: Say
+
+    def __post_init__(self) -> None:
+        self._file = Jsonl(self.path, self.say)
 
     def __call__(self, trainer: Trainer, record: Record) -> None:
         if not _due(trainer, self.every) or not self.prompts:
@@ -196,8 +195,7 @@ class Samples:
         rows = [
             {"step": trainer.step, "prompt": prompt, "text": text} for (prompt, _), text in zip(self.prompts, answers)
         ]
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self._file.add(rows)
         for row in rows:
             self.say(f"  {_short(str(row['prompt']))} → {_short(str(row['text']))}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from uuid import uuid4
 from ..config import InputError
 from ..data.disk import sync
 
+FORMAT = 1
 MANIFEST = "MANIFEST.json"
 DRAFT, TRASH = ".tmp-", ".trash-"
 
@@ -26,8 +27,8 @@ def commit(folder: Path, fill: Callable[[Path], None]) -> None:
     if folder.exists():
         raise FileExistsError(f"{folder} exists, and a committed folder is never overwritten")
     draft = folder.with_name(f"{folder.name}{DRAFT}{uuid4().hex[:8]}")
-    draft.mkdir(parents=True)
     try:
+        draft.mkdir(parents=True)
         fill(draft)
         _seal(draft)
         draft.rename(folder)
@@ -46,7 +47,9 @@ def verify(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         listed = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path} is damaged") from None
+        raise InputError(f"{path} is damaged: it is not the list of files that was written") from None
+    if manifest != _manifest(listed):
+        raise InputError(f"{path} is damaged: found format {manifest.get('format')!r} or more in it, wanted {FORMAT}")
     found = {_name(file, folder): file for file in _files(folder)}
     if found.keys() != listed.keys():
         missing, extra = sorted(listed.keys() - found.keys()), sorted(found.keys() - listed.keys())
@@ -65,32 +68,48 @@ def discard(folder: Path) -> None:
     shutil.rmtree(trash, ignore_errors=True)
 
 
+def leftovers(parent: Path) -> list[Path]:
+    """What a killed process left half written or half deleted: our drafts and trash, and files drafted as .NAME.PID."""
+    numbered = (path for path in parent.glob(".*.*") if path.suffix[1:].isdigit())
+    return [*parent.glob(f"*{DRAFT}*"), *parent.glob(f"*{TRASH}*"), *numbered]
+
+
 def sweep(parent: Path) -> None:
-    """Remove what a killed process left half written or half deleted."""
-    for left in [*parent.glob(f"*{DRAFT}*"), *parent.glob(f"*{TRASH}*")]:
-        shutil.rmtree(left, ignore_errors=True)
+    """Remove the leftovers."""
+    for left in leftovers(parent):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def replace_text(path: Path, text: str) -> None:
     """Write a small file so that its old or its new content is there at any time."""
     draft = path.with_name(f".{path.name}{DRAFT}{uuid4().hex[:8]}")
-    draft.write_text(text, encoding="utf-8")
-    sync(draft)
-    draft.replace(path)
+    try:
+        draft.write_text(text, encoding="utf-8")
+        sync(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     sync(path.parent)
 
 
 def _seal(folder: Path) -> None:
-    files: dict[str, dict[str, Any]] = {}
+    files: dict[str, tuple[int, str]] = {}
     for path in _files(folder):
-        size, digest = _measure(path)
-        files[_name(path, folder)] = {"bytes": size, "sha256": digest}
+        files[_name(path, folder)] = _measure(path)
         sync(path)
     manifest = folder / MANIFEST
-    manifest.write_text(json.dumps({"format": 1, "files": files}, indent=1) + "\n", encoding="utf-8")
+    manifest.write_text(json.dumps(_manifest(files), indent=1) + "\n", encoding="utf-8")
     sync(manifest)
     for place in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
         sync(place)
+
+
+def _manifest(files: Mapping[str, tuple[int, str]]) -> dict[str, Any]:
+    entries = {name: {"bytes": size, "sha256": digest} for name, (size, digest) in files.items()}
+    return {"format": FORMAT, "files": entries}
 
 
 def _files(folder: Path) -> list[Path]:

@@ -104,6 +104,15 @@ class Optimizer:
         """The moments as they are, each under `WEIGHT:MOMENT`."""
         return {f"{name}:{key}": value for name, state in self._states() for key, value in state.items()}
 
+    def bytes(self) -> int:
+        """What the moments take once there are any: two of each weight for AdamW, one for Muon."""
+        return sum(
+            weight.nbytes * (1 if isinstance(optimizer, Muon) else 2)
+            for optimizer, _ in self.parts
+            for group in optimizer.param_groups
+            for weight in group["params"]
+        )
+
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `state` gave. Raises InputError for a weight this model lacks or of another shape."""
         states = dict(self._states())

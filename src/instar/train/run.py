@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,20 @@ import torch
 
 from .. import __version__
 from ..config import InputError, dump_yaml, load_yaml
-from .commit import replace_text
+from . import lock
+from .commit import leftovers, replace_text, sweep
 
-RECIPE, REPORT, METRICS, SAMPLES, CHECKPOINTS = (
+RECIPE, REPORT, METRICS, SAMPLES, SKIPPED, CHECKPOINTS = (
     "instar.yaml",
     "report.json",
     "metrics.jsonl",
     "samples.jsonl",
+    "skipped.jsonl",
     "checkpoints",
 )
+LOCK = ".lock"
+# some schedulers send the last one before they stop a job
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 NEIGHBOURS = {"grow.json"}  # what the command that runs the stages may have put there before
 
 
@@ -34,12 +40,13 @@ class RunFolder:
 
     def __init__(self, path: str | Path, *, resume: bool) -> None:
         """Raises InputError, before anything is touched, where the folder holds something else, or a run that was not
-        asked to go on."""
+        asked to go on. What a process that was killed has left half written does not count."""
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--out {self.path} is a file; name a folder")
         ours = (self.path / RECIPE).is_file()
         found = {entry.name for entry in self.path.iterdir()} - NEIGHBOURS if self.path.exists() else set()
+        found -= {LOCK, *(left.name for left in leftovers(self.path))}
         if found and not ours:
             raise InputError(
                 f"--out {self.path} holds {len(found)} files that are not a run of instar, {min(found)} for one; "
@@ -50,6 +57,17 @@ class RunFolder:
         if (self.finished or self.has_checkpoints()) and not resume:
             state = "a finished run" if self.finished else "a run that was stopped"
             raise InputError(f"--out {self.path} holds {state}; add --resume to go on, or name another folder")
+
+    def refuse_held(self) -> None:
+        """Raises InputError where another process runs in this folder, before any work."""
+        lock.refuse_held(self.path / LOCK)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process out. Raises InputError naming the one that is in."""
+        with lock.held(self.path / LOCK):
+            sweep(self.path)
+            yield
 
     def has_checkpoints(self) -> bool:
         return any((self.path / CHECKPOINTS).glob("step-*"))
@@ -84,6 +102,11 @@ def versions() -> dict[str, str]:
     }
 
 
+def now() -> str:
+    """The time by the clock, to the second. Example: 2026-01-31T09:05:00+00:00"""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def folder_digest(folder: Path) -> str:
     """sha256 of what makes a model what it is: its config, its weights, its tokenizer."""
     total = sha256()
@@ -98,7 +121,7 @@ def folder_digest(folder: Path) -> str:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether Ctrl-C or SIGTERM came; a second signal stops at once."""
+    """Gives a function that tells whether Ctrl-C, SIGTERM or SIGUSR1 came; a second signal stops at once."""
     asked = threading.Event()
 
     def note(number: int, frame: Any) -> None:
@@ -109,7 +132,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield asked.is_set
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in SIGNALS}
     try:
         yield asked.is_set
     finally:

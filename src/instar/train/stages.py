@@ -8,139 +8,82 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..config import InputError, Interrupted, ModelConfig, to_dict
+from ..config import InputError, Interrupted, to_dict
 from ..config.options import PretrainOptions, SftOptions, TrainOptions
 from ..data.collate import Collate
-from ..data.corpus import TokenStore, fingerprint, load_tokens, read
-from ..data.dialogues import load_dialogues
+from ..data.corpus import TokenStore
 from ..data.loader import Loader
 from ..data.packing import PACKINGS, Row
-from ..hub.families import family_of
-from ..hub.files import resolve, save_model
-from ..hub.folders import load, load_tokenizer
+from ..hub.files import save_model
 from ..infer.text import generate
 from ..model.transformer import Transformer
-from ..text.tokenizer import Tokenizer, check_fits
-from .callbacks import Evaluate, HeldOut, MetricsLog, Progress, Samples, Say, forget_after
+from ..text.tokenizer import Tokenizer
+from .callbacks import Evaluate, HeldOut, MetricsLog, Progress, Samples, Say, SkippedLog
 from .checkpoint import Checkpoints
-from .dist import Ranks, join, local_device
+from .dist import Alone, Ranks, join, local_device
+from .jsonl import forget_after, last_losses
 from .machine import DTYPES, describe, fast_fp32, pick_device, pick_dtype
 from .objectives import next_token
-from .run import CHECKPOINTS, METRICS, SAMPLES, RunFolder, folder_digest, stop_on_signal, versions
+from .page import PAGE, write_page
+from .plan import Plan, plan_pretrain, plan_sft
+from .run import CHECKPOINTS, METRICS, SAMPLES, SKIPPED, RunFolder, now, stop_on_signal, versions
+from .space import told
 from .trainer import Trainer
 
-Options = PretrainOptions | SftOptions
 Report = dict[str, Any]
 # Options that change nothing about what is learnt: a run may go on with other values.
 FREE = {"out", "device", "dtype", "quiet", "json", "resume", "evaluate", "checkpoint", "model", "tokenizer"}
 FREE_TRAIN = {"micro_tokens", "workers", "compile", "recompute", "loss_chunk"}
 PROMPT, ANSWER = 12, 48  # tokens of a sample
+SHOWN = 24  # tokens of a piece that is told
+FULL = 4  # bytes of a weight
 MARGIN = 1.15  # a step also moves weights, measures now and then and saves
 RECENT = 20  # steps whose mean is the final training loss
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What makes a stage this stage; all else is the same for every one."""
-
-    stage: str
-    options: Options
-    tokenizer: Tokenizer
-    model: Callable[[], Transformer]
-    store: TokenStore
-    counts: Mapping[str, Any]
-    stops: Sequence[int]
-    fingerprint: str
-    parent: Mapping[str, str] = field(default_factory=dict)
-
-
 def pretrain(options: PretrainOptions, *, say: Say | None = None) -> Report:
     """Train a new model on texts; returns what it achieved. Raises InputError, and Interrupted after a signal."""
-    say = say or _silent
-    folder = RunFolder(options.out, resume=options.resume)
-    if folder.finished:
-        return _finished_before(folder, say)
-    tokenizer = load_tokenizer(options.tokenizer)
-    config = _shape(options, tokenizer)
-    store, counts = load_tokens(options.data, tokenizer)
-    plan = Plan(
-        "pretrain", options, tokenizer, lambda: _born(config, options), store, counts,
-        stops=[tokenizer.eos] if tokenizer.eos is not None else [], fingerprint=fingerprint(options.data),
-    )  # fmt: skip
-    return _run(plan, folder, say)
+    return _run(options, plan_pretrain, say or _silent)
 
 
 def sft(options: SftOptions, *, say: Say | None = None) -> Report:
     """Teach a model to answer from dialogues; returns what it achieved. Raises InputError, and Interrupted after a
     signal."""
-    say = say or _silent
+    return _run(options, plan_sft, say or _silent)
+
+
+def _run(options: Any, plan_of: Callable[[Any], Plan], say: Say) -> Report:
     folder = RunFolder(options.out, resume=options.resume)
     if folder.finished:
-        return _finished_before(folder, say)
-    parent = resolve(options.model)
-    model, tokenizer = load(parent)
-    family_of(model.config)
-    _check_context(options.train, model.config)
-    store, counts = load_dialogues(read(options.data), tokenizer, context=options.train.context, teach=options.teach)
-    plan = Plan(
-        "sft", options, tokenizer, lambda: model, store, counts, stops=tokenizer.stops,
-        fingerprint=fingerprint(options.data),
-        parent={"name": options.model, "folder": str(parent), "sha256": folder_digest(parent)},
-    )  # fmt: skip
-    return _run(plan, folder, say)
-
-
-def _finished_before(folder: RunFolder, say: Say) -> Report:
-    say(f"{folder.path} is finished; nothing is left to do")
-    return folder.read_report()
-
-
-def _born(config: ModelConfig, options: PretrainOptions) -> Transformer:
-    model = Transformer(config, seed=options.seed)
-    if options.look_back:
-        model.look_back()
-    return model
-
-
-def _shape(options: PretrainOptions, tokenizer: Tokenizer) -> ModelConfig:
-    """The model's shape, its vocabulary from the tokenizer unless it was given; checked before any work."""
-    config = replace(options.model, vocab_size=options.model.vocab_size or tokenizer.vocab_size)
-    check_fits(tokenizer, config.vocab_size)
-    family_of(config)
-    if options.look_back and config.positions != "rotary":
-        raise InputError(f"look_back=true needs model.positions=rotary, found {config.positions}; set one of them")
-    _check_context(options.train, config)
-    return config
-
-
-def _check_context(options: TrainOptions, config: ModelConfig) -> None:
-    if options.context > config.max_positions:
-        raise InputError(
-            f"train.context={options.context} is longer than the model's max_positions={config.max_positions}; "
-            "shorten the one or, for a new model, raise the other with --model.max-positions"
-        )
-    if options.batch_tokens < options.context:
-        raise InputError(
-            f"train.batch_tokens={options.batch_tokens} is less than one row of train.context={options.context} tokens"
-        )
-
-
-def _run(plan: Plan, folder: RunFolder, say: Say) -> Report:
+        say(f"{folder.path} is finished; nothing is left to do")
+        with suppress(InputError), folder.held():  # killed at its very end, it has left its lock and no page
+            if not (folder / PAGE).exists():
+                write_page(folder.path, say)
+        return folder.read_report()
+    folder.refuse_held()
+    plan = plan_of(options)
     device = local_device(pick_device(plan.options.device))
     ranks = join(device)
-    try:
+    with ExitStack() as stack:
+        stack.callback(ranks.close)
+        if ranks.rank == 0:
+            stack.enter_context(folder.held())
+            stack.callback(write_page, folder.path, say)  # of a run that was stopped, or broke, as of one that ended
         return Stage(plan, folder, device, ranks, say if ranks.rank == 0 else _silent).run()
-    finally:
-        ranks.close()
+
+
+def stage_of(options: Any, plan_of: Callable[[Any], Plan], *, say: Say) -> Stage:
+    """A stage as this process alone would run it, for a forecast; nothing is written. Raises InputError."""
+    folder = RunFolder(options.out, resume=options.resume)
+    return Stage(plan_of(options), folder, local_device(pick_device(options.device)), Alone(), say)
 
 
 class Stage:
@@ -154,12 +97,10 @@ class Stage:
         self.loader = self._loader()
         self.steps = _steps(self.train, self.loader)
         self.objective = partial(next_token, chunk=self.train.loss_chunk)
-        torch.manual_seed(self.options.seed + ranks.rank)  # dropout's draws
-        self.model = plan.model().to(device)
-        self.model.compute = self.dtype
 
     def run(self) -> Report:
         """Train, measure, save. Raises Interrupted, after saving, where a signal came."""
+        self.model = self.born()
         quiet = self.options.quiet or self.ranks.rank > 0
         progress = Progress(self.plan.stage, self.say, live=False if quiet else None)
         recent: deque[float] = deque(maxlen=RECENT)
@@ -176,9 +117,12 @@ class Stage:
             trainer.on_step = [evaluate, lambda _, record: recent.append(record["loss"] or math.nan)]
             if self.ranks.rank == 0:
                 forget_after(start, self.folder / SAMPLES)
-                log = stack.enter_context(closing(MetricsLog(self.folder / METRICS, start)))
-                trainer.on_step += [self._samples(progress.say), log]
-            trainer.on_step += [checkpoints, stack.enter_context(progress)]
+                forget_after(start, self.folder / SKIPPED)
+                log = stack.enter_context(closing(MetricsLog(self.folder / METRICS, start, progress.say)))
+                recent.extend(last_losses(self.folder / METRICS, RECENT))
+                skipped = SkippedLog(self.folder / SKIPPED, self._tell, progress.say)
+                trainer.on_step += [self._samples(progress.say), log, skipped]
+            trainer.on_step += [stack.enter_context(checkpoints), stack.enter_context(progress)]
             trainer.fit()
         if trainer.stopped:
             raise Interrupted(
@@ -187,13 +131,22 @@ class Stage:
             )
         report = self._report(trainer, evaluate, recent)
         if self.ranks.rank == 0:
-            _save_model(self.model, self.plan, self.folder.path)
-            self.folder.write_report(report)
+            with told(self.folder.path, FULL * self.model.size()):
+                _save_model(self.model, self.plan, self.folder.path)
+                self.folder.write_report(report)
         return report
+
+    def born(self) -> Transformer:
+        """The model as training takes it up."""
+        torch.manual_seed(self.options.seed + self.ranks.rank)  # dropout's draws
+        model = self.plan.model().to(self.device)
+        model.compute = self.dtype
+        return model
 
     def _begin(self, trainer: Trainer, checkpoints: Checkpoints) -> int:
         """Write down what was decided, say it, and go on from a checkpoint where there is one; returns its step."""
         start = checkpoints.restore(trainer) if self.folder.resume else 0
+        checkpoints.check_room(trainer)
         if self.ranks.rank == 0 and not start:
             self.folder.write_recipe(self._recipe())
         figures = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in self.plan.counts.items() if value)
@@ -268,10 +221,17 @@ class Stage:
             say,
         )
 
+    def _tell(self, row: int) -> dict[str, Any]:
+        """What stands in a row: its pieces (document, start, stop), and how each begins."""
+        pieces = self.loader.rows[row]
+        texts = [self.learnt.tokens(document, start, min(stop, start + SHOWN)) for document, start, stop in pieces]
+        return {"row": row, "pieces": pieces, "texts": [self.plan.tokenizer.decode(ids.tolist()) for ids in texts]}
+
     def _checkpoints(self, say: Say) -> Checkpoints:
         return Checkpoints(
             self.folder / CHECKPOINTS, every=self.options.checkpoint.every, keep=self.options.checkpoint.keep,
-            identity=self._identity(), export=partial(_save_model, self.model, self.plan), say=say,
+            asynchronous=self.options.checkpoint.asynchronous, identity=self._identity(),
+            export=lambda model, folder: _save_model(model, self.plan, folder), say=say,
         )  # fmt: skip
 
     def _identity(self) -> dict[str, Any]:
@@ -296,6 +256,7 @@ class Stage:
         """instar.yaml: enough to make this run again and to know where it came from."""
         return {
             "stage": self.plan.stage, "seed": self.options.seed, "compute": _word(self.dtype), "steps": self.steps,
+            "started": now(), "parameters": self.model.size(),
             "options": to_dict(self.options), "model": to_dict(self.model.config), "versions": versions(),
             "hardware": describe(self.device) | {"ranks": self.ranks.world}, "parent": dict(self.plan.parent),
             "data": {"fingerprint": self.plan.fingerprint, **self.plan.counts},
@@ -311,7 +272,7 @@ class Stage:
             **self._measured(trainer, evaluate),
             "seconds": round(trainer.seconds, 1),
             "tokens_per_second": round(trainer.tokens / max(trainer.seconds, 1e-9), 1),
-            "compute": _word(self.dtype), "device": str(self.device), "data": dict(self.plan.counts),
+            "compute": _word(self.dtype), "device": str(self.device), "finished": now(), "data": dict(self.plan.counts),
         }  # fmt: skip
 
     def _measured(self, trainer: Trainer, evaluate: Evaluate) -> Report:
@@ -338,7 +299,13 @@ def _steps(options: TrainOptions, loader: Loader) -> int:
             f"train.steps={options.steps} and train.epochs={options.epochs} give no optimizer step; "
             "set one of them higher"
         )
-    return options.steps or loader.steps(options.epochs)
+    steps = options.steps or loader.steps(options.epochs)
+    if round(options.warmup * steps) >= steps > 1:
+        raise InputError(
+            f"train.warmup={options.warmup} makes all {steps} steps a warm-up, so that the run never learns "
+            "at its full rate; lower it, or take more steps"
+        )
+    return steps
 
 
 def _save_model(model: Transformer, plan: Plan, folder: Path) -> None:

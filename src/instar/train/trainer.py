@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..batch import Batch
-from ..config import InputError
+from ..config import Diverged, InputError
 from ..config.options import TrainOptions
 from .blocks import compile_blocks
 from .dist import Alone, Ranks
@@ -24,8 +24,10 @@ from .objectives import Objective, Sums, mean
 from .optim import Optimizer, scale
 
 Record = dict[str, Any]
-STATE = ("step", "updates", "skipped", "in_a_row", "tokens", "targets", "seconds")
+STATE = ("step", "updates", "skipped", "in_a_row", "lately", "tokens", "targets", "seconds")
 HOPELESS = 10  # steps in a row without a finite gradient
+MANY, SPAN = 10, 1000  # more of them than that among so many steps are no accident either
+SHOWN = 8  # rows that a warning names
 
 
 class Source(Protocol):
@@ -36,19 +38,17 @@ class Source(Protocol):
     @property
     def epoch(self) -> int: ...
     def __next__(self) -> Batch: ...
+    def row_ids(self, step: int) -> list[int]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
-
-
-class Diverged(RuntimeError):
-    """Step after step gave no finite gradient."""
 
 
 class Trainer:
     """Trains `model` for a number of optimizer steps.
 
     step: steps taken; updates: those that moved the weights; skipped: those whose gradient was not finite. After each
-    step every function of `on_step` is called with the trainer and the step's record, which it may add to.
+    step every function of `on_step` is called with the trainer and the step's record, which it may add to. The record
+    of a skipped step has `rows`, the numbers of the rows that it read on all ranks.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Trainer:
         self.stop, self.say = stop, say
         self.optimizer = Optimizer(model, options)
         self.step = self.updates = self.skipped = self.in_a_row = self.tokens = self.targets = 0
+        self.lately: list[int] = []  # the skipped ones among the last SPAN steps
         self.seconds = 0.0
         self.stopped = self.ready = False
 
@@ -92,7 +93,8 @@ class Trainer:
         """How long the passes of one step take here: the faster of two, of the next micro-batch. Nothing moves."""
         self.prepare()
         batch = self._peek().to(self.model.device)
-        return min(self._seconds(batch) for _ in range(2)) * self.source.micro_batches
+        with torch.random.fork_rng():
+            return min(self._seconds(batch) for _ in range(2)) * self.source.micro_batches
 
     def _seconds(self, batch: Batch) -> float:
         started = time.perf_counter()
@@ -109,6 +111,19 @@ class Trainer:
             record = self.advance()
             for function in self.on_step:
                 function(self, record)
+            if self.hopeless:
+                raise Diverged(f"{self.hopeless}; lower the learning rate")
+
+    @property
+    def hopeless(self) -> str:
+        """Why it makes no sense to go on, or nothing. The same on all ranks."""
+        lately = sum(step > self.step - SPAN for step in self.lately)
+        if self.in_a_row < HOPELESS and lately <= MANY:
+            return ""
+        count = (
+            f"{self.in_a_row} steps in a row" if self.in_a_row >= HOPELESS else f"{lately} of the last {SPAN:,} steps"
+        )
+        return f"{count}, up to step {self.step}, gave a loss or gradient that is not finite"
 
     def advance(self) -> Record:
         """Take one step and tell what it did."""
@@ -121,11 +136,26 @@ class Trainer:
         self.step += 1
         self.tokens, self.targets, self.seconds = self.tokens + tokens, self.targets + targets, self.seconds + seconds
         self.stopped = bool(told.pop("stop", 0.0)) and self.step < self.steps
+        if not told.pop("sound", True):
+            told |= self._skip(told)
         return {
             "step": self.step, "tokens": self.tokens, "targets": targets, **told, "lr": self.options.lr * share,
             "epoch": self.source.epoch, "tokens_per_second": round(tokens / seconds, 1),
             "seconds": round(self.seconds, 3), "skipped": self.skipped,
         }  # fmt: skip
+
+    def _skip(self, told: Record) -> Record:
+        """Count the step, say what it read, and give that for its record."""
+        self.skipped += 1
+        self.in_a_row += 1
+        self.lately = [step for step in self.lately if step > self.step - SPAN] + [self.step]
+        rows = self.source.row_ids(self.step - 1)
+        more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        self.say(
+            f"warning: step {self.step:,} was skipped: loss {told['loss']}, norm of the gradient {told['grad_norm']}; "
+            f"it read the rows {', '.join(map(str, rows[:SHOWN]))}{more}"
+        )
+        return {"rows": rows}
 
     def _peek(self) -> Batch:
         """The next micro-batch, left where it is."""
@@ -142,7 +172,7 @@ class Trainer:
         """Go on from there. Raises InputError where the source is another one."""
         self.source.load_state_dict(state["source"])
         for name in STATE:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, getattr(self, name)))  # an older state does not know them all
 
     def _count(self, batches: Sequence[Batch]) -> list[int]:
         """Over all ranks: tokens read and targets that teach."""
@@ -170,25 +200,18 @@ class Trainer:
         # the only place where the host waits for the device
         *values, stop, grad_norm = torch.cat([told, norm.reshape(1)]).tolist()
         means = sums.means(values)
-        self._update(gradients, grad_norm, share, sound=math.isfinite(grad_norm) and math.isfinite(means["loss"]))
-        return means | {"grad_norm": grad_norm, "stop": stop}
+        sound = math.isfinite(grad_norm) and math.isfinite(means["loss"])
+        if sound:
+            self._update(gradients, grad_norm, share)
+        return means | {"grad_norm": grad_norm, "stop": stop, "sound": sound}
 
-    def _update(self, gradients: list[Tensor], norm: float, share: float, *, sound: bool) -> None:
-        """Move the weights, or leave them where something was not finite. Raises Diverged where that goes on."""
-        if not sound:
-            self.skipped += 1
-            self.in_a_row += 1
-            if self.in_a_row == HOPELESS:
-                raise Diverged(
-                    f"{HOPELESS} steps in a row, up to step {self.step + 1}, gave a loss or gradient that is not "
-                    "finite; lower the learning rate"
-                )
-            return
+    def _update(self, gradients: list[Tensor], norm: float, share: float) -> None:
+        """Move the weights."""
+        self.in_a_row = 0
         if 0 < self.options.clip < norm:
             torch._foreach_mul_(gradients, self.options.clip / norm)
         self.optimizer.step(share)
         self.updates += 1
-        self.in_a_row = 0
 
 
 def _tokens(batch: Batch) -> int:

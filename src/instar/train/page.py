@@ -1,0 +1,250 @@
+"""report.html of a run: one file that tells it all, offline, without a script and with nothing from elsewhere.
+
+It is made of what lies in the run's folder and of nothing else, so the same folder gives the same bytes. Texts of
+models and data are strangers' words: every one is escaped, and the page forbids scripts on top.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+
+from .commit import replace_text
+from .curves import Chart, Curve, chart, label, smooth_points
+from .history import History, mean_of_last, number, read_history
+from .run import RECIPE
+from .tables import NONE, exam_tables, settings, shape_settings, stage_defaults
+
+PAGE = "report.html"
+SMALL = (376, 190)
+EVALUATIONS = 12  # whose samples are shown
+RECENT = 20  # steps whose mean is the final training loss
+Card = tuple[str, str, str]  # label, value, note
+
+
+def write_page(folder: Path, say: Callable[[str], None]) -> None:
+    """Write the page of a run, whether it reached its end or was stopped. Raises nothing: `say` hears what is wrong."""
+    if (folder / RECIPE).is_file():
+        put(folder / PAGE, lambda: render_run(folder), say)
+
+
+def put(path: Path, render: Callable[[], str], say: Callable[[str], None]) -> None:
+    """Write a page, or say why there is none."""
+    try:
+        replace_text(path, render())
+    except Exception as error:  # of any kind: no run of hours may fail for its page
+        say(f"{path} was not written: {type(error).__name__}: {error}")
+
+
+def render_run(folder: Path) -> str:
+    """The page as text. Raises InputError or ValueError where the folder's files are damaged."""
+    run = read_history(folder)
+    options = run.recipe.get("options", {})
+    return render(
+        "train/run.html.jinja",
+        run=run,
+        name=_name(options.get("out") or folder.name),
+        state=state(run),
+        cards=cards(run),
+        charts=charts(run),
+        samples=samples(run.samples),
+        left_out=max(0, len({row["step"] for row in run.samples}) - EVALUATIONS),
+        settings=settings(options, stage_defaults(run.stage, options)),
+        shape=shape_settings(run.recipe.get("model", {})),
+        parent_page=link(folder, options.get("out", ""), run.recipe.get("parent", {}).get("folder", "")),
+        baselines=baselines(run),
+        exams=exam_tables({"right": run.exam}) if run.exam else [],
+        exam=run.exam,
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this package, filled in; every value is escaped. A character that no file can hold is spelt out."""
+    text = _environment().get_template(template).render(**values)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("instar", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.filters |= {
+        "count": count, "figure": figure, "seconds": seconds, "moment": moment, "language": language, "plain": plain,
+    }  # fmt: skip
+    return environment
+
+
+def state(run: History) -> str:
+    """How far it came."""
+    if run.report:
+        return "finished"
+    return f"stopped at step {run.step:,} of {run.recipe.get('steps') or 0:,}"
+
+
+def cards(run: History) -> list[Card]:
+    """The figures one looks for first."""
+    report, last = run.report or {}, run.rows[-1] if run.rows else {}
+    held_out = [value for _, value in run.points("held_out_loss", sparse=True) if value is not None]
+    loss = number(report.get("held_out_loss", held_out[-1] if held_out else None))
+    skipped = len(run.skipped())
+    found: list[Card | None] = [
+        _large("weights", report.get("parameters", run.recipe.get("parameters"))),
+        ("steps", count(run.step), "" if run.report else f"of {count(run.recipe.get('steps'))}"),
+        _large("tokens read", report.get("tokens", last.get("tokens"))),
+        _card("time in steps", report.get("seconds", last.get("seconds")), seconds),
+        _card("tokens/s", report.get("tokens_per_second", last.get("tokens_per_second")), count),
+        _card("training loss", mean_of_last(run.points("loss"), RECENT), figure, f"mean of the last {RECENT} steps"),
+        _card("held-out loss", loss, figure, "nats per token"),
+        _card("perplexity", perplexity(loss), figure, "held out"),
+        _card("bits per byte", report.get("bits_per_byte"), figure, "held out"),
+        ("skipped steps", count(skipped), "gradient not finite") if skipped else None,
+    ]
+    return [card for card in found if card]
+
+
+def _card(name: str, value: Any, show: Callable[[Any], str], note: str = "") -> Card | None:
+    return None if number(value) is None else (name, show(value), note)
+
+
+def _large(name: str, value: Any) -> Card | None:
+    """A count that may be long: in short, and in full below."""
+    return _card(name, value, short, count(value) if (number(value) or 0) >= 1e6 else "")
+
+
+def charts(run: History) -> list[Chart]:
+    """Loss in full width, then what goes with it; a figure without a finite value is left out."""
+    skipped = run.skipped()
+    drawn = [
+        loss_chart(run, skipped),
+        chart(
+            "Accuracy", "share of tokens guessed right",
+            [*_noisy(run, "accuracy"), _held_out(run, "held_out_accuracy")], zero=True, size=SMALL,
+        ),
+        chart("Learning rate", "of AdamW", [Curve("", "smooth", run.points("lr"))], zero=True, size=SMALL),
+        chart("Gradient norm", "before clipping", _noisy(run, "grad_norm"), marks=skipped, size=SMALL),
+        chart("Speed", "tokens a second", _noisy(run, "tokens_per_second"), zero=True, size=SMALL),
+    ]  # fmt: skip
+    return [one for one in drawn if one]
+
+
+def loss_chart(
+    run: History, skipped: Sequence[int], title: str = "Loss", size: tuple[int, int] = (760, 300)
+) -> Chart | None:
+    """Every step faint, their mean, and what was measured on held-out data."""
+    curves = [*_noisy(run, "loss"), _held_out(run, "held_out_loss")]
+    return chart(title, "nats per token", curves, marks=skipped, size=size)
+
+
+def _noisy(run: History, name: str) -> list[Curve]:
+    points = run.points(name)
+    return [Curve("each step", "raw", points), Curve("smoothed", "smooth", smooth_points(points))]
+
+
+def _held_out(run: History, name: str) -> Curve:
+    return Curve("held out", "held-out", run.points(name, sparse=True), dots=True)
+
+
+def samples(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, str]]]:
+    """prompt -> (step, continuation), in the order of the run; of very many evaluations an even choice, the last one
+    among them."""
+    steps = list(dict.fromkeys(row["step"] for row in rows))
+    if len(steps) > EVALUATIONS:
+        steps = [steps[number * (len(steps) - 1) // (EVALUATIONS - 1)] for number in range(EVALUATIONS)]
+    groups: dict[str, list[tuple[int, str]]] = {}
+    for row in rows:
+        if row["step"] in steps:
+            groups.setdefault(str(row["prompt"]), []).append((row["step"], str(row["text"])))
+    return groups
+
+
+def baselines(run: History) -> list[tuple[str, str, str, str]]:
+    """(measure, the run, its first value, guessing evenly): what the figures are to be held against."""
+    rows = run.recipe.get("model", {}).get("vocab_size") or 0
+    even = math.log(rows) if rows else None
+    found = [
+        ("training loss", run.points("loss"), even),
+        ("held-out loss", run.points("held_out_loss", sparse=True), even),
+        ("training accuracy", run.points("accuracy"), 1 / rows if rows else None),
+        ("held-out accuracy", run.points("held_out_accuracy", sparse=True), 1 / rows if rows else None),
+    ]
+    lines = []
+    for name, points, guess in found:
+        known = [(step, value) for step, value in points if value is not None]
+        if known:
+            now = mean_of_last(points, RECENT) if name.startswith("training") else known[-1][1]
+            first = f"{figure(known[0][1])} (step {count(known[0][0])})" if len(known) > 1 else NONE
+            lines.append((name, figure(now), first, figure(guess)))
+    return lines
+
+
+def link(folder: Path, out: str, target: str) -> str:
+    """The way from the page of the run sent to `out` to that of the one in `target`, where it lies; relative, so that
+    a life can be moved as a whole."""
+    if not out or not target or Path(out).is_absolute() != Path(target).is_absolute():
+        return ""
+    way = Path(os.path.relpath(target, out)).as_posix()
+    return quote(f"{way}/{PAGE}") if (folder / way / PAGE).is_file() else ""
+
+
+def _name(out: str) -> str:
+    """The last two parts of the path that the run was sent to. Example: runs/demo/sft -> demo/sft"""
+    return "/".join(part for part in Path(out).parts[-2:] if part.strip("/.\\"))
+
+
+def perplexity(loss: float | None) -> float | None:
+    return math.exp(loss) if loss is not None and loss < 200 else None
+
+
+def count(value: Any) -> str:
+    """Example: 1234567 -> 1,234,567"""
+    found = number(value)
+    return NONE if found is None else f"{found:,.0f}"
+
+
+def short(value: Any) -> str:
+    """Example: 1197440 -> 1.2 M"""
+    found = number(value) or 0
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if found >= size:
+            return f"{found / size:.3g} {unit}"
+    return count(value)
+
+
+def figure(value: Any) -> str:
+    return NONE if number(value) is None else label(number(value))
+
+
+def seconds(value: Any) -> str:
+    """Example: 384 -> 6.4 min"""
+    found = number(value)
+    if found is None:
+        return NONE
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if found >= 1.5 * size:
+            return f"{found / size:.1f} {unit}"
+    return f"{found:.1f} s"
+
+
+def moment(value: Any) -> str:
+    """Example: 2026-01-31T09:05:00+00:00 -> 2026-01-31 09:05 UTC"""
+    return f"{str(value)[:10]} {str(value)[11:16]} UTC"
+
+
+def language(text: Any) -> str:
+    """zh for a text with Chinese characters and no kana, which take other shapes elsewhere; else nothing."""
+    kana = any("\u3040" <= sign <= "\u30ff" for sign in str(text))
+    return "zh" if not kana and any("\u3400" <= sign <= "\u9fff" for sign in str(text)) else ""
+
+
+def plain(text: Any) -> str:
+    """Control characters as their pictures; what a browser shows is then what is there."""
+    return "".join(chr(0x2400 + ord(sign)) if sign < " " and sign not in "\n\t" else sign for sign in str(text))
