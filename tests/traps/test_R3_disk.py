@@ -6,6 +6,7 @@ a warning with both figures, the last one of a run an error; training and the ol
 Run as a program, this file trains under a limit on the size of files, which is as good as a full disk.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -169,6 +170,49 @@ def test_each_failure_is_told_once(tiny_trainer, tmp_path, monkeypatch, error, a
     needed = saves.bytes(trainer)
     assert all(f"(No space left on device): it takes about {needed:,} bytes, and " in text for text in said)
     assert all("step-000000002 stays the newest checkpoint" in text for text in said)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of four megabytes, where this user may make one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", place], capture_output=True
+    )
+    if not made or made.returncode:
+        pytest.skip("this user may not mount a tmpfs")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_a_small_file_system_that_fills_up(small_disk, tmp_path, monkeypatch):
+    """T3. A real ENOSPC: after step 2 somebody else fills the disk; the run goes on to the step where he makes room,
+    says what each save needed, and ends with a whole checkpoint."""
+    said, filler, usual = [], small_disk / "filler", stages.next_token
+    plan = options(tmp_path)
+    steps = []
+
+    def next_token(model, batch, **named):
+        if model.training:
+            steps.append(0)
+            if len(steps) == 3:
+                with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                    while True:
+                        file.write(b"x" * 4096)
+            if len(steps) == 6:
+                filler.unlink()
+        return usual(model, batch, **named)
+
+    monkeypatch.setattr(stages, "next_token", next_token)
+    plan = replace(plan, out=str(small_disk / "run"), train=replace(plan.train, steps=7))
+    assert stages.pretrain(plan, say=said.append)["steps"] == 7
+    warnings = [text for text in said if "No space left on device): it takes about " in text]
+    assert len(warnings) >= 3
+    checkpoints = Checkpoints(small_disk / "run" / "checkpoints")
+    assert [path.name for path in checkpoints.steps() if verify(path)] == ["step-000000006", "step-000000007"]
+    rows = [json.loads(line) for line in (small_disk / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 8))
 
 
 if __name__ == "__main__":
