@@ -2,7 +2,6 @@
 
 import json
 import re
-from html.parser import HTMLParser
 
 import pytest
 
@@ -20,24 +19,6 @@ RECIPE = read_recipe({
     "pretrain": {"data": ["world:stories?count=5"], "train": {"steps": 4}},
     "lessons": {"data": ["world:dialogues?count=6"]}, "sft": {"data": ["world:dialogues?count=7"]},
 })  # fmt: skip
-
-
-class Page(HTMLParser):
-    """The tags of a page with their attributes, and its text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.text = [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def links(self):
-        return [attributes["href"] for tag, attributes in self.tags if tag == "a"]
 
 
 def score(exact):
@@ -85,11 +66,11 @@ def out(tmp_path):
     return tmp_path
 
 
-def test_the_lineage_leads_to_the_stages(out, report):
+def test_the_lineage_leads_to_the_stages(out, report, page_of):
     """Reached stages have a relative link to their page, their hashes and a curve; what is not begun has none of it."""
     text = render_life(out, report, STATES)
-    page = Page(text)
-    assert page.links() == ["pretrain/report.html", "lessons/report.html"]
+    page = page_of(text)
+    assert [link["href"] for link in page.all("a")] == ["pretrain/report.html", "lessons/report.html"]
     assert all(word in page.text for word in ("a" * 64, "pretrain data", "lessons parent", "Loss of lessons"))
     assert "sft data" not in page.text
     assert "Loss of sft" not in page.text
@@ -98,9 +79,9 @@ def test_the_lineage_leads_to_the_stages(out, report):
     assert "4.0 s" in page.text  # the steps of both stages
 
 
-def test_exams_stand_beside_controls(out, report):
+def test_exams_stand_beside_controls(out, report, page_of):
     """For each language and kind: before, after, and what guessing reaches, the sum last; harder questions below."""
-    text = re.sub(r"\s+", " ", Page(render_life(out, report, STATES)).text)
+    text = re.sub(r"\s+", " ", page_of(render_life(out, report, STATES)).text)
     who, total = "who 1,250 0.000 0.875 0.500 –", "all 1,250 0.125 0.750 0.250 0.375"
     assert who.replace(" ", "") in text.replace(" ", "")
     assert text.replace(" ", "").index(who.replace(" ", "")) < text.replace(" ", "").index(total.replace(" ", ""))
@@ -108,10 +89,10 @@ def test_exams_stand_beside_controls(out, report):
     assert "English,two-hop120.625" in text.replace(" ", "")
 
 
-def test_one_inert_file(out, report):
+def test_one_inert_file(out, report, page_of):
     """Words of a model are text, Chinese is marked as such, the policy stands, and nothing comes from elsewhere."""
     text = render_life(out, report, STATES)
-    page = Page(text)
+    page = page_of(text)
     assert page.text.count(EVIL) == 4
     assert not {"script", "img"} & {tag for tag, _ in page.tags}
     policy = {
@@ -127,9 +108,9 @@ def test_one_inert_file(out, report):
     assert text == render_life(out, report, STATES)
 
 
-def test_every_value_of_the_recipe_is_there(out, report):
+def test_every_value_of_the_recipe_is_there(out, report, page_of):
     """All options of all stages, those that were said first."""
-    text = re.sub(r"\s+", " ", Page(render_life(out, report, STATES)).text)
+    text = re.sub(r"\s+", " ", page_of(render_life(out, report, STATES)).text)
     for name, value in flatten(to_dict(RECIPE)).items():
         assert re.search(rf"{re.escape(name)} ?{re.escape(' '.join(words(value).split()))}", text), name
     assert text.index("pretrain.train.steps") < text.index("left at their defaults") < text.index("sft.train.steps")
@@ -142,7 +123,7 @@ def test_a_page_never_costs_a_life(tmp_path, report):
     assert "nothing/report.html was not written" in said[0]
 
 
-def test_a_life_that_is_stopped_has_a_page(tmp_path, monkeypatch):
+def test_a_life_that_is_stopped_has_a_page(tmp_path, monkeypatch, page_of):
     """Ctrl-C in pretraining: the page says so, and the stages after it are not begun."""
 
     def stopped(options, *, say):
@@ -153,7 +134,7 @@ def test_a_life_that_is_stopped_has_a_page(tmp_path, monkeypatch):
     one = Life(RECIPE, tmp_path / "out", device="cpu", quiet=True, say=lambda text: None, counting=lambda *_: None)
     with pytest.raises(Interrupted):
         one.grow()
-    page = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    page = page_of((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     words = page.text[page.text.index("Lineage") :].split()
     assert words[words.index("pretrain") + 1] == "stopped"
     assert words[words.index("sft") + 1 : words.index("sft") + 3] == ["not", "begun"]

@@ -167,3 +167,11 @@ def test_the_peak_is_that_of_the_run(options, tmp_path):
         _, status, used = os.wait4(run.pid, 0)
     assert not status
     assert json.loads(told.stdout)["bytes"]["peak"] == pytest.approx(used.ru_maxrss * 1024, rel=0.2)
+
+
+def test_a_forecast_keeps_to_the_minutes(options, monkeypatch):
+    """Where the run would be cut to what fits, the forecast tells the cut steps: 5 of 40 at 10 seconds in a minute."""
+    monkeypatch.setattr("instar.train.forecast._measured", lambda stage: (10.0, 1))
+    cut = replace(options, train=replace(options.train, steps=40, minutes=1.0))
+    told = forecast(stages.stage_of(cut, plan_pretrain, say=lambda text: None))
+    assert (told["steps"], told["seconds"], told["tokens"]) == (5, 50.0, 5 * 64)

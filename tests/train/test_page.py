@@ -4,7 +4,6 @@ import json
 import os
 import re
 import time
-from html.parser import HTMLParser
 
 import pytest
 
@@ -15,24 +14,6 @@ from instar.train.page import EVALUATIONS, PAGE, link, render_run, samples, writ
 from instar.train.tables import flatten, settings, stage_defaults, words
 
 EVIL = "<img src=x onerror=alert(1)><script>alert(2)</script>'\"&</span></style>"
-
-
-class Page(HTMLParser):
-    """The tags of a page with their attributes, and its text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.text = [], ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def row(step, **changes):
@@ -70,13 +51,13 @@ def make_run(tmp_path):
 
 def curve(page, kind, number=0):
     """The `number`th path of this kind."""
-    paths = [path for path in Page(page).all("path") if path.get("class") == f"curve {kind}"]
+    paths = [path for path in page.all("path") if path.get("class") == f"curve {kind}"]
     return re.findall(r"([ML])([\d.]+) ([\d.]+)", paths[number]["d"])
 
 
-def test_one_file_that_needs_nothing(make_run):
+def test_one_file_that_needs_nothing(make_run, page_of):
     """No script, and no style, font or image from elsewhere; the policy forbids what is not here."""
-    page = Page(render_run(make_run([row(1), row(2)], [{"step": 2, "prompt": "a", "text": "b"}])))
+    page = page_of(render_run(make_run([row(1), row(2)], [{"step": 2, "prompt": "a", "text": "b"}])))
     (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
     assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     assert not {"script", "img", "iframe", "object", "embed", "base", "form", "use", "image"} & {
@@ -90,7 +71,7 @@ def test_one_file_that_needs_nothing(make_run):
     assert "@import" not in page.text
 
 
-def test_words_of_strangers_are_inert(make_run):
+def test_words_of_strangers_are_inert(make_run, page_of):
     """A token such as <img onerror=...> stays text wherever a model, data, a path or a version brings it."""
     folder = make_run(
         [row(1, skipped=1, loss=None)], [{"step": 1, "prompt": EVIL, "text": EVIL}], stage=EVIL,
@@ -106,7 +87,7 @@ def test_words_of_strangers_are_inert(make_run):
     }
     (folder / "exam.json").write_text(json.dumps({"exam": exam}))
     text = render_run(folder)
-    page = Page(text)
+    page = page_of(text)
     assert page.text.count(EVIL) > 15
     assert not page.all("img")
     assert not page.all("script")
@@ -114,17 +95,17 @@ def test_words_of_strangers_are_inert(make_run):
     assert text.count("<style>") == 1
 
 
-def test_every_point_is_drawn_where_they_can_be_seen(make_run):
+def test_every_point_is_drawn_where_they_can_be_seen(make_run, page_of):
     """Twelve steps are twelve points of the curve, the smoothed one has as many, and held-out points are dots."""
     rows = [row(step, **({"held_out_loss": 6.0} if step % 4 == 0 else {})) for step in range(1, 13)]
     text = render_run(make_run(rows))
-    assert len(curve(text, "raw")) == len(curve(text, "smooth")) == 12
-    assert [circle["class"] for circle in Page(text).all("circle")] == ["held-out"] * 3
-    assert len({y for _, _, y in curve(text, "raw")}) == 12
+    assert len(curve(page_of(text), "raw")) == len(curve(page_of(text), "smooth")) == 12
+    assert [circle["class"] for circle in page_of(text).all("circle")] == ["held-out"] * 3
+    assert len({y for _, _, y in curve(page_of(text), "raw")}) == 12
     assert "points drawn" not in text
 
 
-def test_a_long_run_says_how_many_points_are_left(make_run):
+def test_a_long_run_says_how_many_points_are_left(make_run, page_of):
     """10,000 steps: the page says how many points are drawn, and so many there are; it is made in an instant."""
     folder = make_run([row(step, loss=3 + (step * 7919 % 1000) / 1000) for step in range(1, 10_001)])
     render_run(make_run([row(1)], name="warm"))
@@ -133,24 +114,24 @@ def test_a_long_run_says_how_many_points_are_left(make_run):
     assert time.process_time() - started < 1.0  # 0.3 on an idle machine
     shown, total = re.search(r"Loss: each step, ([\d,]+) of ([\d,]+) points drawn", text).groups()
     assert total == "10,000"
-    assert len(curve(text, "raw")) == int(shown.replace(",", "")) <= 1200
+    assert len(curve(page_of(text), "raw")) == int(shown.replace(",", "")) <= 1200
     assert len(text) < 400_000
 
 
-def test_what_is_not_finite_is_a_gap_and_skipped_steps_are_marked(make_run):
+def test_what_is_not_finite_is_a_gap_and_skipped_steps_are_marked(make_run, page_of):
     """A null, a NaN and a step without a line lift the pen; the step whose gradient was not finite has a mark."""
     rows = [row(1), row(2), row(3, loss=None, skipped=1), row(4, skipped=1), row(5, loss=float("nan"), skipped=1),
             row(6, skipped=1), row(8, skipped=1)]  # fmt: skip
     text = render_run(make_run(rows))
-    assert [pen for pen, _, _ in curve(text, "raw")] == ["M", "L", "M", "M", "M"]
-    marks = [path for path in Page(text).all("path") if path.get("class") == "mark"]
+    assert [pen for pen, _, _ in curve(page_of(text), "raw")] == ["M", "L", "M", "M", "M"]
+    marks = [path for path in page_of(text).all("path") if path.get("class") == "mark"]
     assert len(marks) == 2  # below the loss and below the norm
-    x = {step: float(place) for step, (_, place, _) in zip((1, 2, 4, 6, 8), curve(text, "raw"))}
+    x = {step: float(place) for step, (_, place, _) in zip((1, 2, 4, 6, 8), curve(page_of(text), "raw"))}
     assert float(re.match(r"M([\d.]+)", marks[0]["d"]).group(1)) == pytest.approx((x[2] + x[4]) / 2, abs=1)
     assert "Steps without a line: 1." in text
 
 
-def test_broken_lines_are_skipped_and_counted(make_run):
+def test_broken_lines_are_skipped_and_counted(make_run, page_of):
     """Half a line, a list, a step that goes back and a step without a number cost the page nothing but a count."""
     rows = [
         row(1),
@@ -163,7 +144,7 @@ def test_broken_lines_are_skipped_and_counted(make_run):
         "",
     ]
     text = render_run(make_run(rows, [{"step": 1}]))
-    assert len(curve(text, "raw")) == 2
+    assert len(curve(page_of(text), "raw")) == 2
     assert "left out: 5." in text
     whole = render_run(make_run([row(1), row(2)], name="whole"))
     assert "left out" not in whole
@@ -178,12 +159,12 @@ def test_same_folder_same_bytes(make_run):
 
 
 @pytest.mark.parametrize("options", [PretrainOptions(), SftOptions()])
-def test_every_config_value_is_there(make_run, options):
+def test_every_config_value_is_there(make_run, options, page_of):
     """Each option with its value, changed ones before the others; so with the shape of the model."""
     changed = to_dict(options) | {"seed": 987, "out": "runs/a/b"}
     stage = "pretrain" if isinstance(options, PretrainOptions) else "sft"
     shape = to_dict(preset("nano", vocab_size=777))
-    page = Page(render_run(make_run([row(1)], stage=stage, options=changed, model=shape)))
+    page = page_of(render_run(make_run([row(1)], stage=stage, options=changed, model=shape)))
     cells = re.sub(r"\s+", " ", page.text)
     for name, value in (flatten(changed) | flatten(shape)).items():
         assert f"{name} {words(value)}".replace("\n", " ") in cells or f"{name}{words(value)}" in cells, name
@@ -218,17 +199,17 @@ def test_of_many_evaluations_an_even_choice():
     assert (shown[0], shown[-1]) == (10, 1000)
 
 
-def test_lineage_and_controls(make_run):
+def test_lineage_and_controls(make_run, page_of):
     """Hashes, fingerprints, versions and hardware in full; beside the loss its first value and an even guess."""
     parent = {"name": "base", "folder": "runs/demo/base", "sha256": "f" * 64}
-    text = Page(render_run(make_run([row(1), row(2)], parent=parent, stage="sft"))).text
+    text = page_of(render_run(make_run([row(1), row(2)], parent=parent, stage="sft"))).text
     assert all(word in text for word in ("base", "f" * 64, "d" * 64, "e" * 64, "Abacus", "2.9", "4,321"))
     assert re.search(r"training loss\s*6\.985\s*6\.99 \(step 1\)\s*6\.238", text)  # ln 512
     assert "1.23 M" in text
     assert "2026-01-31 09:05 UTC" in text
 
 
-def test_the_exam_stands_beside_its_controls(make_run):
+def test_the_exam_stands_beside_its_controls(make_run, page_of):
     """Once the exam was taken, its scores and what guessing reaches are on the page."""
     folder = make_run([row(1)])
     exam = {
@@ -236,7 +217,7 @@ def test_the_exam_stands_beside_its_controls(make_run):
         "controls": {"zh": {"all": {"majority": 0.1}, "who": {"majority": 0.125}}},
     }
     (folder / "exam.json").write_text(json.dumps({"exam": exam}))
-    text = Page(render_run(folder)).text
+    text = page_of(render_run(folder)).text
     assert "Chinese" in text
     assert "majority" in text
     assert re.search(r"who\s*50\s*0\.875\s*0\.125", text)

@@ -115,7 +115,8 @@ class Life:
     def _stage(self, name: str, options: Any, parent: str | None, run: Callable[[bool], Report]) -> Report:
         """Run one stage, or read what it reported when it ran with these inputs before."""
         folder = self.out / name
-        inputs = [_lasting(options), fingerprint(options.data), self.keys.get(parent or "")]
+        sources = (*options.data, *getattr(options, "words", ()))
+        inputs = [_lasting(options), fingerprint(sources), self.keys.get(parent or "")]
         key = self.keys[name] = sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         record = _read(folder / RECORD)
         same = record.get("key") == key

@@ -21,10 +21,8 @@ from ..config import ModelConfig
 from ..config.options import TrainOptions
 from ..hub.memory import free_bytes
 from ..model.transformer import Transformer
-from .stages import Stage
+from .stages import FULL, Stage, fitting
 from .trainer import Trainer
-
-FULL = 4  # bytes of a weight, a gradient or a moment: all are kept in fp32
 
 
 def memory(
@@ -86,7 +84,7 @@ def forecast(stage: Stage) -> dict[str, Any]:
 
     "seconds" counts the steps alone; evaluations and saving come besides.
     """
-    plan, train, loader = stage.plan, stage.train, stage.loader
+    plan, train, loader, steps = stage.plan, stage.train, stage.loader, stage.steps
     parts: dict[str, Any] = dict(
         memory(plan.config, train, stage.dtype, rows=loader.micro_rows, micro_batches=loader.micro_batches)
     )
@@ -94,15 +92,17 @@ def forecast(stage: Stage) -> dict[str, Any]:
     fits = free is None or parts["needed"] <= free
     seconds, peak = _measured(stage) if fits else (None, None)
     parts |= {"free": free, "peak": peak, "fits": fits}
+    if seconds is not None:
+        steps = fitting(train, steps, seconds)
     with FakeTensorMode():
         weights = Transformer(plan.config, seed=None).size()
-    tokens = stage.steps * loader.batch_rows * train.context
+    tokens = steps * loader.batch_rows * train.context
     return {
-        "stage": plan.stage, "parameters": weights, "steps": stage.steps, "tokens": tokens,
+        "stage": plan.stage, "parameters": weights, "steps": steps, "tokens": tokens,
         "epochs": tokens / max(1, stage.learnt.total), "tokens_per_step": loader.batch_rows * train.context,
-        "micro_batches": loader.micro_batches, "warmup_steps": round(train.warmup * stage.steps), "bytes": parts,
-        "seconds_per_step": seconds, "seconds": None if seconds is None else seconds * stage.steps,
-        "tokens_per_second": None if seconds is None else tokens / stage.steps / seconds,
+        "micro_batches": loader.micro_batches, "warmup_steps": round(train.warmup * steps), "bytes": parts,
+        "seconds_per_step": seconds, "seconds": None if seconds is None else seconds * steps,
+        "tokens_per_second": None if seconds is None else tokens / steps / seconds,
         "compute": str(stage.dtype).removeprefix("torch."), "device": str(stage.device), "data": dict(plan.counts),
     }  # fmt: skip
 

@@ -44,7 +44,7 @@ FREE = {"out", "device", "dtype", "quiet", "json", "resume", "evaluate", "checkp
 FREE_TRAIN = {"micro_tokens", "workers", "compile", "recompute", "loss_chunk"}
 PROMPT, ANSWER = 12, 48  # tokens of a sample
 SHOWN = 24  # tokens of a piece that is told
-FULL = 4  # bytes of a weight
+FULL = 4  # bytes of a weight, a gradient or a moment: all are kept in fp32
 MARGIN = 1.15  # a step also moves weights, measures now and then and saves
 RECENT = 20  # steps whose mean is the final training loss
 
@@ -164,17 +164,17 @@ class Stage:
             return self.steps
         if self.folder.resume and (before := self.folder.read_recipe().get("steps")):
             return int(before)
-        seconds = trainer.seconds_a_step() * MARGIN
+        seconds = trainer.seconds_a_step()
         first_says = torch.tensor(seconds if self.ranks.rank == 0 else 0.0, device=self.device)
         self.ranks.add([first_says])
         seconds = float(first_says)
-        fitting = max(1, int(self.train.minutes * 60 / seconds))
-        if fitting < self.steps:
+        steps = fitting(self.train, self.steps, seconds)
+        if steps < self.steps:
             self.say(
-                f"{self.steps:,} steps would take {self.steps * seconds / 60:.1f} minutes on this machine; "
-                f"{fitting:,} are taken, which fit train.minutes={self.train.minutes:g}"
+                f"{self.steps:,} steps would take {self.steps * seconds * MARGIN / 60:.1f} minutes on this machine; "
+                f"{steps:,} are taken, which fit train.minutes={self.train.minutes:g}"
             )
-        return min(fitting, self.steps)
+        return steps
 
     def _pick_dtype(self) -> torch.dtype:
         """What was measured once holds for all ranks, and for a run that goes on: a busy machine measures otherwise."""
@@ -306,6 +306,11 @@ def _steps(options: TrainOptions, loader: Loader) -> int:
             "at its full rate; lower it, or take more steps"
         )
     return steps
+
+
+def fitting(options: TrainOptions, steps: int, seconds: float) -> int:
+    """How many of the steps, each of so many seconds, fit train.minutes: at least one, all where there is no limit."""
+    return min(steps, max(1, int(options.minutes * 60 / (seconds * MARGIN)))) if options.minutes else steps
 
 
 def _save_model(model: Transformer, plan: Plan, folder: Path) -> None:

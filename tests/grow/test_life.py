@@ -1,0 +1,22 @@
+"""What makes a stage run again."""
+
+from instar.config.recipe import read_recipe
+from instar.grow.life import Life
+
+
+def test_another_list_of_words_makes_another_tokenizer(tmp_path, monkeypatch):
+    """The same recipe is skipped; a words file that changed is an input that changed, and the old folder is kept."""
+    made = []
+    monkeypatch.setattr("instar.grow.life.train_tokenizer", lambda options: made.append(options.words) or {})
+    words = tmp_path / "words.txt"
+    recipe = read_recipe({
+        "name": "w", "tokenizer": {"data": ["world:stories?count=3"], "words": [str(words)]},
+        "pretrain": {"data": ["world:stories?count=3"]}, "sft": {"data": ["world:dialogues?count=3"]},
+    })  # fmt: skip
+    for text, times in (("塔楼\n", 1), ("塔楼\n", 1), ("塔楼\n闹钟\n", 2)):
+        words.write_text(text, encoding="utf-8")
+        life = Life(recipe, tmp_path / "out", device="cpu", quiet=True, say=lambda text: None, counting=None)
+        life._claim()
+        life._tokenizer()
+        assert len(made) == times
+    assert (tmp_path / "out" / "tokenizer.1").is_dir()
