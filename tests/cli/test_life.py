@@ -179,3 +179,14 @@ def test_chinese_is_drawn_two_cells_wide(tmp_path):
     drawn = re.findall(r'textLength="([\d.]+)"[^>]*>([^<]*)</text>', (tmp_path / "s.svg").read_text("utf-8"))
     widths = {text: float(length) for length, text in drawn}
     assert widths["中文"] == pytest.approx(2 * widths["ab"])
+
+
+def test_a_folder_that_is_read_otherwise_elsewhere_fails_the_command(grown, cli, tmp_path, monkeypatch):
+    """The tables are shown, the verdict among them, and the exit status is 1."""
+    report = json.loads((grown.out / "report.json").read_text(encoding="utf-8"))
+    gaps = {"version": "9", "logit_gap": 0.5, "texts": 4, "same_words": 0, "same_ids": 4, "of_ids": 4, "same": False}
+    report["verify"] = {"folder": "x", "readers": {"transformers": gaps}, "same": False}
+    monkeypatch.setattr("instar.grow.life.Life.grow", lambda self: report)
+    result = cli("grow", grown.recipe, "--out", tmp_path)
+    assert result.status == 1
+    assert "DIFFERENT" in result.out

@@ -42,13 +42,15 @@ def test_a_folder_that_another_program_reads_otherwise(folder, monkeypatch):
     def changed(name):
         model, tokenizer = plain(name)
         with torch.no_grad():
-            model.blocks[0].attention.out.weight[0] += 0.05
+            model.blocks[0].attention.out.weight[0] += 1e-3
         return model, tokenizer
 
     monkeypatch.setattr(module, "load", changed)
     report = verify(folder)
+    found = report["readers"]["transformers"]
     assert report["same"] is False
-    assert report["readers"]["transformers"]["logit_gap"] > 1e-4
+    assert 1e-4 < found["logit_gap"] < 0.1
+    assert found["same_words"] == found["texts"]  # the gap alone is the verdict
 
 
 def test_what_the_other_program_refuses_is_told(folder, monkeypatch):

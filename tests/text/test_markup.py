@@ -116,3 +116,10 @@ def test_words_become_tokens_and_keep_their_edges():
     assert {word for word in chinese if len(word) > 1} == {"露西", "塔楼", "闹钟", "找到"}
     assert len(listed.encode("Lucy found the clock.")) == len(plain.encode("Lucy found the clock."))
     assert listed.vocabulary.spec["pre_tokenizer"] == plain.vocabulary.spec["pre_tokenizer"]
+
+
+def test_the_longest_word_wins():
+    """A word that begins with another is cut as one, in whatever order they are listed."""
+    for words in (["一天", "一天早上"], ["一天早上", "一天"]):
+        tokenizer = Tokenizer.train(["一天早上他来了。一天他走了，"] * 9, 512, words=words)
+        assert [tokenizer.decode([i]) for i in tokenizer.encode("一天早上，一天")] == ["一天早上", "，", "一天"]
