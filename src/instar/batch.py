@@ -23,15 +23,16 @@ def _to(value: D, device: torch.device | str) -> D:
 
 @dataclass(frozen=True)
 class View:
-    """Where each token stands, which document it belongs to, whether it is real. None means the plain answer:
-    positions 0, 1, 2, ...; one document; every token real.
+    """Where each token stands, which document it belongs to, whether it is real, which of several texts it is of. None
+    means the plain answer: positions 0, 1, 2, ...; one document; every token real; one text.
 
-    positions, segments (B, T) int64; keep (B, T) bool. A token attends only inside its own segment.
+    positions, segments, types (B, T) int64; keep (B, T) bool. A token attends only inside its own segment.
     """
 
     positions: Tensor | None = None
     segments: Tensor | None = None
     keep: Tensor | None = None
+    types: Tensor | None = None
 
     def to(self, device: torch.device | str) -> View:
         return _to(self, device)
@@ -39,7 +40,8 @@ class View:
 
 @dataclass(frozen=True)
 class Batch:
-    """tokens (B, T) int64; targets (B, T): what position t should say next, already shifted, or IGNORE."""
+    """tokens (B, T) int64; targets (B, T): what position t should say (next, already shifted, for a language model), or
+    IGNORE; (B, 1) where one answer is wanted of a whole text. source (B, S): what an encoder-decoder reads."""
 
     tokens: Tensor
     targets: Tensor

@@ -38,7 +38,7 @@ class Script(Transformer):
         self.ids, self.start, self.end, self.passes = list(ids), start, end, 0
         self.heads["lm"] = torch.nn.Identity()
 
-    def hidden(self, tokens, *, view=None, cache=None):
+    def hidden(self, tokens, *, cache=None, **rest):
         self.passes += 1
         places = cache.positions(tokens.shape[1]) - self.start + 1
         cache.extend(tokens.shape[1])

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from instar.model.layers import SHORT, Attend, LayerNorm, RMSNorm, RootMeanSquare, _by_products
+from instar.model.attention import SHORT, Attend, _by_products
+from instar.model.layers import LayerNorm, RMSNorm, RootMeanSquare
 
 
 def draw(*shape, dtype=torch.float64, seed=0):
@@ -100,7 +101,7 @@ def test_either_kernel_in_bf16(kv_heads, kind):
 
 def test_long_rows_take_the_fused_kernel(monkeypatch):
     """Scores of long rows never exist together: past SHORT keys the products are not called."""
-    monkeypatch.setattr("instar.model.layers._by_products", lambda *_: pytest.fail("products of a long row"))
+    monkeypatch.setattr("instar.model.attention._by_products", lambda *_: pytest.fail("products of a long row"))
     q = draw(1, 1, SHORT + 1, 8, dtype=torch.bfloat16)
     assert Attend()(q, q, q, None, True).isfinite().all()
 

@@ -5,7 +5,7 @@ import torch
 
 from instar.config import InputError
 from instar.config.presets import preset
-from instar.model.layers import Attend
+from instar.model.attention import Attend
 from instar.model.transformer import BROAD, LOOK_BACK, SHARP, Transformer
 
 SHAPE = dict(vocab_size=320, max_positions=64)

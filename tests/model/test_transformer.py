@@ -11,7 +11,7 @@ from instar.batch import View
 from instar.config import InputError, ModelConfig, RopeScaling
 from instar.config.presets import PRESETS, preset
 from instar.model.cache import KVCache
-from instar.model.layers import Rotary
+from instar.model.positions import Rotary
 from instar.model.transformer import Transformer
 
 CONFIG = ModelConfig(
@@ -63,9 +63,12 @@ def test_vocabulary_is_needed():
 
 
 def test_an_encoder_that_is_not_there_is_told():
-    """encoder_layers is not ignored in silence."""
-    with pytest.raises(InputError, match="encoder_layers=2: there is no encoder yet"):
-        Transformer(replace(CONFIG, encoder_layers=2))
+    """A source for a decoder alone, and an encoder-decoder without one, are told."""
+    tokens = torch.zeros(1, 3, dtype=torch.int64)
+    with pytest.raises(InputError, match="a model without an encoder"):
+        Transformer(CONFIG)(tokens, source=tokens)
+    with pytest.raises(InputError, match="an encoder-decoder was given no source"):
+        Transformer(replace(CONFIG, encoder_layers=2))(tokens)
 
 
 def test_text_longer_than_learned_positions(tokens):

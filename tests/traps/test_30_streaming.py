@@ -33,7 +33,7 @@ class Recited(Transformer):
         self.heads["lm"] = torch.nn.Identity()
         self.passes = 0
 
-    def hidden(self, tokens, *, view=None, cache=None):
+    def hidden(self, tokens, *, cache=None, **rest):
         self.passes += 1
         places = cache.positions(tokens.shape[1])
         cache.extend(tokens.shape[1])

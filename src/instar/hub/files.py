@@ -85,7 +85,8 @@ def save_model(
     dtype = dtype or model.embed.weight.dtype
     tokens = {key: value for key, value in (tokens or {}).items() if value is not None}
     ours = {name: weight.detach().to("cpu", dtype) for name, weight in _stored(model).items()}
-    theirs = {name: _join(ours, parts, name, family) for name, parts in foreign_names(family, ours).items()}
+    heads = model.config.heads
+    theirs = {name: _join(ours, parts, name, family, heads) for name, parts in foreign_names(family, ours).items()}
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / WEIGHTS, lambda path: save_file(theirs, path, metadata={"format": "pt"}))
     write_json(folder / CONFIG, config_to_hf(model.config, _word(dtype), **tokens))
@@ -173,13 +174,13 @@ def refuse_adapter(folder: Path) -> None:
 def _stored(model: Transformer) -> dict[str, Tensor]:
     """The weights that a file holds: a tied head is the embedding and stands there once."""
     state = model.state_dict()
-    if model.config.tied:
-        state.pop("heads.lm.weight", None)
+    for name in model.tied():
+        del state[name]
     return state
 
 
 def _tied(model: Transformer, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {"heads.lm.weight": state["embed.weight"]} if model.config.tied else {}
+    return dict.fromkeys(model.tied(), state["embed.weight"])
 
 
 def _check_room(
@@ -215,8 +216,8 @@ def _check(
     """Every wanted weight is there in its shape and nothing else is; returns name in the file -> full name."""
     found = {name: full for name in headers if (full := _full(name, wanted, family)) in wanted}
     unclaimed = [name for name in headers if name not in found and not name.endswith(BUFFERS)]
-    if model.config.tied:
-        _share(found, unclaimed, family, headers)
+    for name in model.tied():
+        _share(found, unclaimed, family.names[name], family.names["embed.weight"], headers)
     wrong = []
     for name, full in found.items():
         kind, shape, fits = headers[name].kind, headers[name].shape, _shape(wanted[full], full, family, model)
@@ -239,9 +240,10 @@ def _full(name: str, wanted: Mapping[str, list[str]], family: Family) -> str:
     return name if name in wanted else f"{family.prefix}{name}"
 
 
-def _share(found: dict[str, str], unclaimed: list[str], family: Family, headers: Mapping[str, Header]) -> None:
+def _share(
+    found: dict[str, str], unclaimed: list[str], head: str, embedding: str, headers: Mapping[str, Header]
+) -> None:
     """A tied head and the embedding are one: a file may hold either, or both if they are equal."""
-    head, embedding = family.names["heads.lm.weight"], family.names["embed.weight"]
     if head not in unclaimed:
         return
     unclaimed.remove(head)
@@ -269,25 +271,46 @@ def _tensor(headers: Mapping[str, Header], name: str) -> Tensor:
 
 def _shape(ours: list[str], theirs: str, family: Family, model: Transformer) -> list[int]:
     """The shape of one tensor of a file that holds these weights of ours."""
-    shapes = [model.get_parameter(name).shape for name in ours]
+    shapes = [weight.shape for weight in _weights(ours, model)]
     whole = [sum(shape[0] for shape in shapes), *shapes[0][1:]]
+    if theirs in family.rows:
+        return [1, *whole]
     return whole[::-1] if _turned(theirs, family) else whole
+
+
+def _weights(ours: list[str], model: Transformer) -> list[Tensor]:
+    """Parameters, or buffers that are kept."""
+    owners = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in ours]
+    return [getattr(owner, name) for owner, name in owners]
 
 
 def _turned(theirs: str, family: Family) -> bool:
     return theirs.endswith(tuple(family.transposed))
 
 
+def _woven(theirs: str, family: Family) -> bool:
+    return theirs.endswith(tuple(family.interleaved))
+
+
 def _split(tensor: Tensor, ours: list[str], theirs: str, family: Family, model: Transformer) -> dict[str, Tensor]:
     """One tensor of a file -> the weights of ours that lie in it."""
-    rows = [model.get_parameter(name).shape[0] for name in ours]
+    if theirs in family.rows:
+        tensor = tensor.squeeze(0)
+    if _woven(theirs, family):
+        heads = tensor.unflatten(0, (model.config.heads, len(ours), -1))
+        return {name: heads[:, number].flatten(0, 1).contiguous() for number, name in enumerate(ours)}
+    rows = [weight.shape[0] for weight in _weights(ours, model)]
     parts = (tensor.t() if _turned(theirs, family) else tensor).split(rows)
     return {name: part.contiguous() for name, part in zip(ours, parts)}
 
 
-def _join(ours: Mapping[str, Tensor], parts: list[str], theirs: str, family: Family) -> Tensor:
+def _join(ours: Mapping[str, Tensor], parts: list[str], theirs: str, family: Family, heads: int) -> Tensor:
     """The weights of ours that one tensor of a file holds -> that tensor."""
+    if _woven(theirs, family):
+        return torch.stack([ours[name].unflatten(0, (heads, -1)) for name in parts], dim=1).flatten(0, 2).contiguous()
     tensor = torch.cat([ours[name] for name in parts]) if len(parts) > 1 else ours[parts[0]]
+    if theirs in family.rows:
+        tensor = tensor.unsqueeze(0)
     return (tensor.t() if _turned(theirs, family) else tensor).contiguous()
 
 

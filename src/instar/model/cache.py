@@ -22,22 +22,30 @@ class KVCache:
         batch: int,
         capacity: int,
         *,
+        source_capacity: int = 0,
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
     ) -> None:
-        shape = (2, batch, config.kv_heads, capacity, config.head_size)
-        # zeros: 0 * uninitialised memory may be NaN behind the mask
-        self._stores = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)]
-        self._lengths = [0] * batch
+        """capacity: tokens of the longest row; source_capacity: of the longest source, for an encoder-decoder."""
+
+        def stores(room: int) -> list[Tensor]:
+            shape = (2, batch, config.kv_heads, room, config.head_size)
+            # zeros: 0 * uninitialised memory may be NaN behind the mask
+            return [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.layers)]
+
+        self._stores = stores(capacity)
+        self._sources = stores(source_capacity) if config.encoder_layers else []
+        self._lengths, self._source_lengths = [0] * batch, [0] * batch
         self._rows: list[int] | None = None
-        self.capacity, self.device = capacity, torch.device(device)
+        self.capacity, self.source_capacity, self.device = capacity, source_capacity, torch.device(device)
         self._start()
 
     def rows(self, rows: Sequence[int]) -> KVCache:
         """Some rows of this cache, as a cache that reads and writes the same memory."""
         part = object.__new__(KVCache)
         part._stores, part._lengths, part._rows = self._stores, self._lengths, [self._own[row] for row in rows]
-        part.capacity, part.device = self.capacity, self.device
+        part._sources, part._source_lengths = self._sources, self._source_lengths
+        part.capacity, part.source_capacity, part.device = self.capacity, self.source_capacity, self.device
         part._start()
         return part
 
@@ -46,6 +54,7 @@ class KVCache:
         self._index = _index(self._own, self.device)
         self._next: tuple[list[int], Tensor] | None = None
         self._layers = [LayerCache(self, store) for store in self._stores]
+        self.cross = [SourceCache(self, store) for store in self._sources]
 
     def __getitem__(self, layer: int) -> LayerCache:
         return self._layers[layer]
@@ -67,9 +76,23 @@ class KVCache:
         return [self._lengths[row] for row in self._own]
 
     @property
+    def source_lengths(self) -> list[int]:
+        """Tokens in each row's source."""
+        return [self._source_lengths[row] for row in self._own]
+
+    @property
     def bytes(self) -> int:
-        """Memory of all keys and values: 2 * layers * rows * K * capacity * E * bytes an element."""
-        return sum(store.nbytes for store in self._stores)
+        """Memory of all keys and values: 2 * layers * rows * K * (capacity + source_capacity) * E elements."""
+        return sum(store.nbytes for store in [*self._stores, *self._sources])
+
+    def attend_to(self, lengths: Sequence[int]) -> None:
+        """The rows get sources of so many tokens, whose keys `cross` is about to be given."""
+        if max(lengths) > self.source_capacity:
+            raise InputError(
+                f"the cache holds sources of {self.source_capacity} tokens; found {max(lengths)}; make a larger cache"
+            )
+        for row, length in zip(self._own, lengths, strict=True):
+            self._source_lengths[row] = length
 
     def positions(self, count: int) -> Tensor:
         """Where the next `count` tokens of each row will stand: (B, count)."""
@@ -118,8 +141,8 @@ class LayerCache:
     def __init__(self, cache: KVCache, store: Tensor) -> None:
         self.cache, self.store = cache, store
 
-    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """k, v (B, K, T, E) of new tokens -> k, v (B, K, S, E) of all tokens and their positions (S,).
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """k, v (B, K, T, E) of new tokens -> k, v (B, K, S, E) of all tokens, from position 0 on.
 
         S reaches to the longest row; what a shorter row holds behind its end is for the mask to hide.
         """
@@ -131,8 +154,35 @@ class LayerCache:
                 store[cache._index, :, lengths[0] : until] = new.to(store.dtype)
             else:
                 store[cache.numbers[:, None], :, cache.positions(count)] = new.transpose(1, 2).to(store.dtype)
-        keys, values = (store[cache._index, :, :until] for store in self.store)
-        return keys.to(k.dtype), values.to(v.dtype), torch.arange(until, device=k.device)
+        keys, values = self._up_to(until)
+        return keys.to(k.dtype), values.to(v.dtype)
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """k, v (B, K, S, E) of the tokens that are kept."""
+        return self._up_to(max(self.cache.lengths))
+
+    def _up_to(self, until: int) -> tuple[Tensor, Tensor]:
+        keys, values = (store[self.cache._index, :, :until] for store in self.store)
+        return keys, values
+
+
+class SourceCache:
+    """The keys and values of one layer for what the rows are about: made once, then only read."""
+
+    def __init__(self, cache: KVCache, store: Tensor) -> None:
+        self.cache, self.store = cache, store
+
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep k, v (B, K, S, E) of whole sources, padded on the right."""
+        for store, new in zip(self.store, (k, v)):
+            store[self.cache._index, :, : k.shape[2]] = new.to(store.dtype)
+        return k, v
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """k, v (B, K, S, E); S reaches to the longest source."""
+        until = max(self.cache.source_lengths)
+        keys, values = (store[self.cache._index, :, :until] for store in self.store)
+        return keys, values
 
 
 def _index(rows: list[int], device: torch.device) -> slice | Tensor:

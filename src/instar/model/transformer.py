@@ -11,74 +11,17 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..batch import View
 from ..config import InputError, ModelConfig
-from .cache import KVCache, LayerCache
-from .layers import (
-    MLPS,
-    NORMS,
-    POSITIONS,
-    RESIDUALS,
-    Attention,
-    Embedding,
-    Linear,
-    Rotation,
-    capped,
-    entry,
-    frequencies_of,
-)
+from .cache import KVCache
+from .experts import Experts
+from .heads import HEADS, TIED, pool
+from .layers import Embedding, entry
+from .positions import frequencies_of
+from .stack import Block, Stack
 
-
-class Block(nn.Module):
-    """Attention, then a feed-forward layer, each joined to the stream as the config says."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        norm = entry(NORMS, "norm", config.norm)
-        self.attention = Attention(config)
-        self.feed_forward = entry(MLPS, "mlp", config.mlp)(config)
-        self.attention_norm = norm(config.d_model, config.norm_eps)
-        self.feed_forward_norm = norm(config.d_model, config.norm_eps)
-        after = norm if config.residual == "both" else NORMS["none"]
-        self.attention_after = after(config.d_model, config.norm_eps)
-        self.feed_forward_after = after(config.d_model, config.norm_eps)
-        self.join = entry(RESIDUALS, "residual", config.residual)
-        self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
-
-    def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None = None,
-        causal: bool = False,
-        rotation: Rotation | None = None,
-        cache: LayerCache | None = None,
-    ) -> Tensor:
-        """x (B, T, D) -> (B, T, D)."""
-        x = self.join(
-            x,
-            self.attention_norm,
-            self.attention_after,
-            lambda y: self.drop(self.attention(y, mask, causal, rotation, cache)),
-        )
-        return self.join(x, self.feed_forward_norm, self.feed_forward_after, lambda y: self.drop(self.feed_forward(y)))
-
-
-class LanguageHead(Linear):
-    """hidden (..., D) -> logits (..., V) in fp32 at least, capped where the config says so."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config.d_model, config.vocab_size, bias=False)
-        self.cap = config.logit_cap
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits = super().forward(x)
-        return capped(logits.to(torch.promote_types(logits.dtype, torch.float32)), self.cap)
-
-
-HEADS: dict[str, Callable[[ModelConfig], nn.Module]] = {"lm": LanguageHead}
-
+__all__ = ["Block", "Transformer"]
 
 # How heads begin that look back, block by block: (offset in tokens, radians a position and their shares). Fast waves
 # make a sharp peak at the offset, slow ones a broad hill round it.
@@ -88,29 +31,23 @@ LOOK_BACK = (((1, SHARP), (2, SHARP), (3, SHARP), (5, BROAD)), ((5, BROAD), (10,
 SIGN, DIMMED = 4.0, 0.3
 
 
-class Transformer(nn.Module):
-    """Tokens -> hidden states -> what the heads say about them (Vaswani et al. 2017)."""
+class Transformer(Stack):
+    """Tokens -> hidden states -> what the heads say about them (Vaswani et al. 2017).
+
+    Its own blocks are the decoder's, or the only stack's; an encoder-decoder has a second stack in `encoder`.
+    """
 
     def __init__(self, config: ModelConfig, *, seed: int | None = 0) -> None:
         """Raises InputError for a shape or a name that does not exist. seed None leaves the weights unset, for a
         file to fill."""
-        super().__init__()
         if config.vocab_size < 1:
             raise InputError("vocab_size=0: a Transformer needs the tokenizer's vocabulary size")
+        super().__init__(config)
+        self.encoder: Stack | None = None
         if config.encoder_layers:
-            raise InputError(f"encoder_layers={config.encoder_layers}: there is no encoder yet, wanted 0")
-        self.config = config
-        # the dtype of activations and products; None follows the weights
-        self.compute: torch.dtype | None = None
-        # recompute each block in the backward pass instead of keeping its activations
-        self.recompute = False
-        self.embed = Embedding(config.vocab_size, config.d_model)
-        self.positions = entry(POSITIONS, "positions", config.positions)(config)
-        self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        last = "none" if config.residual == "post" else config.norm
-        self.norm = entry(NORMS, "norm", last)(config.d_model, config.norm_eps)
+            self.encoder = Stack(config.encoder(), embeds=config.source_vocab_size > 0)
         self.heads = nn.ModuleDict({name: entry(HEADS, "heads_of", name)(config) for name in config.heads_of})
+        self.experts = [module for module in self.modules() if isinstance(module, Experts)]
         self.tie()
         if seed is not None:
             self.initialise(seed)
@@ -123,10 +60,20 @@ class Transformer(nn.Module):
         """How many weights there are; shared ones count once."""
         return sum(weight.numel() for weight in self.parameters())
 
+    def all_blocks(self) -> list[Block]:
+        """The blocks of both stacks."""
+        stacks = [self] if self.encoder is None else [self.encoder, self]
+        return [cast(Block, block) for stack in stacks for block in stack.blocks]
+
+    def tied(self) -> list[str]:
+        """The names of the weights that are the embedding's."""
+        return [name for name in TIED if self.config.tied and name.split(".")[1] in self.heads]
+
     def tie(self) -> None:
         """Make a tied head and the embedding one parameter, as they must be again after parameters are replaced."""
-        if self.config.tied and "lm" in self.heads:
-            self.heads["lm"].weight = self.embed.weight
+        for name in self.tied():
+            owner, _, weight = name.rpartition(".")
+            setattr(self.get_submodule(owner), weight, self.embed.weight)
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
@@ -136,23 +83,35 @@ class Transformer(nn.Module):
         are smaller by sqrt(2 layers), so the sum does not grow with depth (Radford et al. 2019). Embeddings have unit
         variance: smaller ones drown in the first block's output, and with them which token stands where
         (`docs/log.md`). A tied embedding is also the head and must be small; all that is written to the stream then
-        begins as small as it.
+        begins as small as it, unless embeddings are scaled up on their way there. Distances of t5 begin alike.
         """
         generator = torch.Generator(device=self.device).manual_seed(seed)
-        head = min(0.02, 0.5 / math.sqrt(self.config.d_model))
-        stream = head if self.config.tied else 1.0
-        for name, weight in self.named_parameters():
+        config = self.config
+        head = min(0.02, 0.5 / math.sqrt(config.d_model))
+        scale = math.sqrt(config.d_model) if config.scaled_embed else 1.0
+        embedding = config.d_model**-0.5 if config.scaled_embed else head if config.tied else 1.0
+        stream = embedding * scale
+        for full, weight in self.named_parameters():
+            name = full.removeprefix("encoder.")
+            layers = config.encoder_layers if name != full else config.layers
             if weight.ndim < 2:
-                weight.fill_(1.0 if name.endswith("weight") and self.config.norm != "rms_one" else 0.0)
+                weight.fill_(1.0 if name.endswith("weight") and config.norm != "rms_one" else 0.0)
                 continue
             std = weight.shape[1] ** -0.5
-            if name.startswith(("embed", "positions")):
+            if name.startswith("positions") and config.positions == "t5":
+                weight.zero_()
+                continue
+            if name.startswith("embed."):
+                std = embedding
+            elif name.startswith(("types.", "positions")):
                 std = stream
             elif name.startswith("heads"):
                 std = head
             elif name.endswith(("out.weight", "down.weight")):
-                std *= stream / math.sqrt(2 * self.config.layers)
+                std *= stream / math.sqrt((3 if config.encoder_layers else 2) * layers)
             nn.init.trunc_normal_(weight, std=std, a=-3 * std, b=3 * std, generator=generator)
+        for experts in self.experts:
+            experts.load = experts.imbalance = None
 
     @torch.no_grad()
     def look_back(self) -> None:
@@ -186,90 +145,82 @@ class Transformer(nn.Module):
                 q[head * groups * size : (head + 1) * groups * size] *= DIMMED
                 q[head * groups * size : (head + 1) * groups * size, 0] = torch.cat((wave, 0 * wave)).repeat(groups)
 
-    def hidden(self, tokens: Tensor, *, view: View | None = None, cache: KVCache | None = None) -> Tensor:
-        """tokens (B, T) -> (B, T, D) after the last norm.
+    def encode(self, source: Tensor, view: View | None = None) -> Tensor:
+        """source (B, S) -> (B, S, D), what the decoder attends to. Raises InputError where there is no encoder."""
+        if self.encoder is None:
+            raise InputError("found a source, and a model without an encoder; set encoder_layers, or leave it out")
+        self.encoder.compute, self.encoder.recompute = self.compute, self.recompute
+        return self.encoder.states(source, cast(Embedding, getattr(self.encoder, "embed", self.embed)), view=view)
 
-        With a cache the tokens stand behind those already in it, and it is extended. Raises InputError where the
-        cache is full, or the text longer than positions were learned.
-        """
-        dtype = self.compute or self.embed.weight.dtype
-        positions = self._where(tokens, view, cache)
-        windows = self.config.windows or (0,) * len(self.blocks)
-        seen = {window: self._mask(tokens, view, cache, positions, dtype, window) for window in set(windows)}
-        turns = {near: self.positions.rotation(positions, dtype, window=near) for near in {w > 0 for w in windows}}
-        x = self.embed(tokens).to(dtype)
-        if self.config.scaled_embed:
-            x = x * x.new_tensor(self.config.d_model**0.5)
-        x = self.drop(self.positions.add(x, positions))
-        for number, (block, window) in enumerate(zip(self.blocks, windows)):
-            (mask, causal), rotation = seen[window], turns[window > 0]
-            if self.recompute and self.training:
-                x = checkpoint(block, x, mask, causal, rotation, use_reentrant=False)
-            else:
-                x = block(x, mask, causal, rotation, None if cache is None else cache[number])
-        if cache is not None:
-            cache.extend(tokens.shape[1])
-        return self.norm(x)
-
-    def forward(self, tokens: Tensor, *, view: View | None = None, cache: KVCache | None = None) -> Tensor:
-        """tokens (B, T) -> logits (B, T, V) of the language model's head."""
-        return self.heads["lm"](self.hidden(tokens, view=view, cache=cache))
-
-    def _where(self, tokens: Tensor, view: View | None, cache: KVCache | None) -> Tensor:
-        """The position of each token: (B or 1, T)."""
-        if view is not None and view.positions is not None and cache is None:
-            return view.positions
-        reach = tokens.shape[1] + (0 if cache is None else max(cache.lengths))
-        if reach > self.positions.limit:
-            raise InputError(
-                f"max_positions={self.config.max_positions} were learned; found a text of {reach} tokens; shorten it"
-            )
-        if cache is not None:
-            return cache.positions(tokens.shape[1])
-        return torch.arange(tokens.shape[1], device=tokens.device)[None]
-
-    def _mask(
+    def hidden(
         self,
         tokens: Tensor,
-        view: View | None,
-        cache: KVCache | None,
-        positions: Tensor,
-        dtype: torch.dtype,
-        window: int,
-    ) -> tuple[Tensor | None, bool]:
-        """What is added to the scores (0 or -inf), made once for all layers of a window (0: of none); or None and
-        whether to be causal."""
-        if cache is not None:
-            if view is not None:
-                raise InputError("found a view and a cache; pad prompts on the right, then trim the cache")
-            lengths = cache.lengths
-            until = max(lengths) + tokens.shape[1]
-            if not window or until <= window:
-                if until == tokens.shape[1]:  # nothing stands before these tokens
-                    return None, True
-                if tokens.shape[1] == 1 and min(lengths) == max(lengths):
-                    return None, False
-            keys = torch.arange(until, device=tokens.device)
-            sees = keys <= positions[..., None]
-            if window:
-                sees &= keys > positions[..., None] - window
-            return _added(sees, dtype), False
-        near = 0 < window < tokens.shape[1]
-        if (view is None or (view.segments is None and view.keep is None)) and not near:
-            return None, self.config.causal
-        view = view or View()
-        segments = view.segments if view.segments is not None else torch.zeros_like(tokens)
-        if view.keep is not None:  # padding is a document of its own
-            segments = segments.masked_fill(~view.keep, -1)
-        sees = segments[:, :, None] == segments[:, None, :]
-        if self.config.causal:
-            sees = sees.tril()
-        if near:
-            sees = sees & (positions[:, :, None] - positions[:, None, :] < window)
-        return _added(sees, dtype), False
+        *,
+        view: View | None = None,
+        source: Tensor | None = None,
+        source_view: View | None = None,
+        memory: Tensor | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """tokens (B, T) -> (B, T, D) after the last norm.
+
+        source (B, S): what an encoder-decoder is to read, padded on the right where source_view says so; memory: the
+        same, encoded already. With a cache the tokens stand behind those already in it, it is extended, and the keys
+        of a source are computed once: later calls leave it out. Raises InputError where the cache is full, the text
+        longer than positions were learned, or a source missing or not wanted.
+        """
+        if source is not None:
+            memory = self.encode(source, source_view)
+        if memory is not None and self.encoder is None:
+            raise InputError("found a memory, and a model without an encoder; leave it out")
+        if cache is not None and memory is not None:
+            cache.attend_to(_lengths(memory, source_view))
+        elif memory is None and self.encoder is not None and (cache is None or not min(cache.source_lengths)):
+            raise InputError("an encoder-decoder was given no source; pass source, or a cache that knows one")
+        return self.states(tokens, self.embed, view=view, cache=cache, memory=memory, memory_view=source_view)
+
+    def pool(self, hidden: Tensor, view: View | None = None) -> Tensor:
+        """hidden (B, T, D) -> (B, D), one vector a text, as config.pooling says."""
+        return pool(hidden, view, self.config.pooling)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        view: View | None = None,
+        source: Tensor | None = None,
+        source_view: View | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """tokens (B, T) -> what the model's own head says: logits (B, T, V) of a language model, (B, labels) of a
+        classifier; of a model without a head one vector a text (B, D)."""
+        hidden = self.hidden(tokens, view=view, source=source, source_view=source_view, cache=cache)
+        own = next(iter(self.config.heads_of), None)
+        if own is None:
+            return self.pool(hidden, view)
+        return self.heads[own](self.pool(hidden, view) if own == "classify" else hidden)
+
+    def imbalance(self) -> Tensor | None:
+        """The auxiliary loss of the last forward pass in training, the mean over layers with experts; None where there
+        are none, or where they are balanced without a loss."""
+        if not self.experts or self.config.balance_by == "bias" or not self.config.balance:
+            return None
+        return torch.stack([experts.imbalance for experts in self.experts if experts.imbalance is not None]).mean()
+
+    def settle(self, add: Callable[[list[Tensor]], None] = lambda tensors: None) -> None:
+        """After an optimizer step: balance experts by their bias. add: sums tensors over all ranks, in place."""
+        loads = [experts.load for experts in self.experts if experts.load is not None]
+        if loads:
+            add(loads)
+        for experts in self.experts:
+            experts.settle(self.config.balance)
 
 
-def _added(sees: Tensor, dtype: torch.dtype) -> Tensor:
-    """sees (B, T, S) -> (B, 1, T, S): 0 where a query may look and -inf where not. Every query sees itself, so no row
-    is empty."""
-    return torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, -torch.inf)[:, None]
+def _lengths(memory: Tensor, view: View | None) -> list[int]:
+    """Real tokens of each source. Raises InputError where padding does not stand on the right."""
+    if view is None or view.keep is None:
+        return [memory.shape[1]] * len(memory)
+    lengths = view.keep.sum(1).tolist()
+    if not torch.equal(view.keep.cummin(1).values, view.keep):
+        raise InputError("a source is padded on the left or inside; with a cache wanted padding on the right")
+    return [int(length) for length in lengths]

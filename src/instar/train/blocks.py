@@ -21,7 +21,7 @@ def compile_blocks(model: Any, objective: Objective, batch: Batch, warn: Callabl
     random state are left as they were; the first call costs a compilation.
     """
     wanted = _outcome(model, objective, batch)
-    for block in model.blocks:
+    for block in model.all_blocks():
         block.forward = _compiled(block.forward)
     try:
         found = _outcome(model, objective, batch)
@@ -32,7 +32,7 @@ def compile_blocks(model: Any, objective: Objective, batch: Batch, warn: Callabl
         if all(math.isclose(w, f, rel_tol=gap) for w, f, gap in zip(wanted, found, (LOSS, NORM))):
             return True
         trouble = f"loss and gradient norm were {found}, wanted {wanted}"
-    for block in model.blocks:
+    for block in model.all_blocks():
         del block.forward
     warn(f"torch.compile is off, the plain blocks go on ({trouble})")
     return False

@@ -43,7 +43,9 @@ def memory(
         model.recompute = False
         block = _activations(model, rows, train.context)[0] // config.layers if train.recompute else 0
         weights = FULL * model.size()
-        muon = FULL * sum(weight.numel() for weight in model.blocks.parameters() if weight.ndim == 2)
+        muon = FULL * sum(
+            weight.numel() for block in model.all_blocks() for weight in block.parameters() if weight.ndim == 2
+        )
     once = muon if train.optimizer == "muon" else 0
     chunk = min(train.loss_chunk or rows * train.context, rows * train.context)
     parts = {

@@ -15,7 +15,8 @@ from .gpt2 import GPT2
 from .llama import LLAMA
 
 FAMILIES: dict[str, Family] = {family.architecture: family for family in (*LLAMA, *GEMMA, GPT2)}
-_LAYER = re.compile(r"^blocks\.(\d+)\.")
+_LAYER = re.compile(r"\bblocks\.(\d+)\.")
+_EXPERT = re.compile(r"\bexperts\.(\d+)\.")
 
 
 def config_from_hf(data: Foreign) -> ModelConfig:
@@ -58,11 +59,13 @@ def family_named(data: Foreign) -> Family:
 
 
 def foreign_names(family: Family, ours: Iterable[str]) -> dict[str, list[str]]:
-    """Their name -> the weights of ours that it holds, in order. Example: h.0.attn.c_attn.bias -> q, k and v's."""
+    """Their name -> the weights of ours that it holds, in order. Example: h.0.attn.c_attn.bias -> q, k and v's.
+    {n} is the layer of either stack, {e} the expert."""
     held: dict[str, list[str]] = {}
     for name in ours:
-        pattern, n = _LAYER.sub("blocks.{n}.", name), _LAYER.match(name)
-        theirs = family.names[pattern].format(n=n and n[1])
+        n, e = _LAYER.search(name), _EXPERT.search(name)
+        pattern = _EXPERT.sub("experts.{e}.", _LAYER.sub("blocks.{n}.", name))
+        theirs = family.names[pattern].format(n=n and n[1], e=e and e[1])
         held.setdefault(theirs, []).append(name)
     return held
 

@@ -13,10 +13,12 @@ Foreign = dict[str, Any]
 
 @dataclass(frozen=True)
 class Family:
-    """names: ours -> theirs, {n} the layer; several of ours with one name lie in it one after the other, by rows.
-    transposed: endings of theirs that are stored (in, out). prefix: what some files leave off their names. read and
-    write: their config.json <-> our fields; keys: all that read looks at; fixed: keys and the values that we compute.
-    holds: whether a config of ours is of this family. tied: what a config.json that does not say it means."""
+    """names: ours -> theirs, {n} the layer, {e} the expert; several of ours with one name lie in it one after the
+    other, by rows. transposed: endings of theirs that are stored (in, out); interleaved: endings of theirs in which
+    ours lie head by head; rows: those of theirs that are our vectors with a first axis of 1. prefix: what some files
+    leave off their names. read and write: their config.json <-> our fields; keys: all that read looks at; fixed: keys
+    and the values that we compute. holds: whether a config of ours is of this family. tied: what a config.json that
+    does not say it means."""
 
     architecture: str
     model_type: str
@@ -27,6 +29,8 @@ class Family:
     keys: frozenset[str]
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     transposed: frozenset[str] = frozenset()
+    interleaved: frozenset[str] = frozenset()
+    rows: frozenset[str] = frozenset()
     prefix: str = ""
     tied: bool = False
 
@@ -48,7 +52,8 @@ ACTS = {"silu": "silu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_t
 PLAIN: Foreign = {
     "norm": "rms", "residual": "pre", "mlp": "gated", "positions": "rotary", "encoder_layers": 0, "heads_of": ("lm",),
     "causal": True, "qk_norm": False, "qk_norm_whole": False, "window_theta": 0.0, "score_size": 0.0, "score_cap": 0.0,
-    "logit_cap": 0.0, "scaled_embed": False,
+    "logit_cap": 0.0, "scaled_embed": False, "embed_norm": False, "first_norm": True, "experts": 0, "rotary_share": 1.0,
+    "position_start": 0, "head_scale": 1.0, "head_bias": False, "token_types": 0, "source_vocab_size": 0,
 }  # fmt: skip
 
 

@@ -1,0 +1,140 @@
+"""Attention: queries meet keys.
+
+Letters: B batch, T queries, S keys, D model, H heads, K key-value heads, E head size.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from .layers import NORMS, Linear, entry
+from .positions import Rotation
+
+# Up to so many keys, plain products are faster in training on a CPU in bf16 than the fused kernel, whose backward pass
+# is slow there: 1.4 times at 256 keys, not at 512.
+SHORT = 384
+
+
+class Seen(NamedTuple):
+    """What the queries of one kind of layer may see, made once a forward pass: mask (B or 1, 1 or H, T, S) added to the
+    scores, or None and whether to be causal; and how queries and keys are turned."""
+
+    mask: Tensor | None = None
+    causal: bool = False
+    rotation: Rotation | None = None
+
+
+class Kept(Protocol):
+    """Keys and values of a layer that outlive a forward pass."""
+
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep k, v (B, K, T, E) and give all that is kept: (B, K, S, E)."""
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        """All that is kept."""
+
+
+def added(sees: Tensor, dtype: torch.dtype) -> Tensor:
+    """sees (B, T, S) -> (B, 1, T, S): 0 where a query may look and -inf where not: no score is so large that a finite
+    number would do. A query that may look nowhere looks everywhere, since a softmax of nothing is not a number; nobody
+    reads what it finds."""
+    mask = torch.zeros(sees.shape, dtype=dtype, device=sees.device).masked_fill_(~sees, -torch.inf)
+    return mask.masked_fill_(~sees.any(-1, keepdim=True), 0.0)[:, None]
+
+
+def _by_products(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float = 0.0, cap: float = 0.0,
+    dropout: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """As Attend, with all scores in memory; scale 0 is 1/sqrt(E)."""
+    scale = scale or q.shape[-1] ** -0.5
+    groups = q.shape[1] // k.shape[1]
+    # the queries that share a key-value head stand one after the other
+    scores = (q * scale).unflatten(1, (-1, groups)).flatten(2, 3) @ k.mT
+    scores = capped(scores, cap)
+    if causal:
+        mask = torch.full((1, 1, q.shape[2], k.shape[2]), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
+    if mask is not None:
+        if mask.shape[1] == 1:
+            mask = mask.repeat(1, 1, groups, 1)
+        else:
+            mask = mask.unflatten(1, (-1, groups)).flatten(2, 3)
+        scores = scores + mask if cap or mask.requires_grad else scores.add_(mask)
+    weights = F.dropout(scores.softmax(-1), dropout) if dropout else scores.softmax(-1)
+    return (weights @ v).unflatten(2, (groups, -1)).flatten(1, 2)
+
+
+def capped(x: Tensor, cap: float) -> Tensor:
+    """cap * tanh(x / cap), which leaves small values as they are (Gemma 2, Riviere et al. 2024, section 2); 0: x."""
+    return (x / cap).tanh() * cap if cap else x
+
+
+class Attend(nn.Module):
+    """softmax(q k^T / sqrt(E)) v (Vaswani et al. 2017, equation 1): the one seam where queries meet keys."""
+
+    def __init__(self, size: float = 0.0, cap: float = 0.0, dropout: float = 0.0) -> None:
+        """size: what stands for E; 0 takes E itself. cap: of the scores, 0 for none. dropout: of the weights."""
+        super().__init__()
+        self.size, self.cap, self.dropout = size, cap, dropout
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """q (B, H, T, E), k and v (B, K, S, E), mask (B or 1, 1 or H, T, S) added to the scores -> (B, H, T, E)."""
+        scale = (self.size or q.shape[-1]) ** -0.5
+        dropout = self.dropout if self.training else 0.0
+        short = q.requires_grad and q.is_cpu and q.dtype == torch.bfloat16 and k.shape[2] <= SHORT
+        if short or self.cap:  # no fused kernel has a cap
+            return _by_products(q, k, v, mask, causal, scale, self.cap, dropout)
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=causal, scale=scale, dropout_p=dropout,
+            enable_gqa=q.shape[1] != k.shape[1],
+        )  # fmt: skip
+
+
+class Attention(nn.Module):
+    """Multi-head attention of x to itself, or to the states of a source (Vaswani et al. 2017, section 3.2.2; shared
+    keys: Ainslie et al. 2023)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.size = config.heads, config.kv_heads, config.head_size
+        inner, outer = config.heads * config.head_size, config.kv_heads * config.head_size
+        self.q = Linear(config.d_model, inner, bias=config.qkv_bias)
+        self.k = Linear(config.d_model, outer, bias=config.qkv_bias)
+        self.v = Linear(config.d_model, outer, bias=config.qkv_bias)
+        self.out = Linear(inner, config.d_model, bias=config.bias)
+        norm = entry(NORMS, "norm", config.norm if config.qk_norm or config.qk_norm_whole else "none")
+        self.whole = config.qk_norm_whole
+        widths = (inner, outer) if self.whole else (config.head_size, config.head_size)
+        self.q_norm, self.k_norm = (norm(width, config.norm_eps) for width in widths)
+        self.attend = Attend(config.score_size, config.score_cap, config.attention_dropout)
+
+    def forward(self, x: Tensor, source: Tensor | None, seen: Seen, kept: Kept | None) -> Tensor:
+        """x (B, T, D) -> (B, T, D), its keys made of source (B, S, D), or where that is None those that were kept."""
+        q = self._normed(self.q(x), self.q_norm, self.heads).transpose(1, 2)
+        if seen.rotation is not None:
+            q = seen.rotation.turn(q)
+        k, v = self._keys(source, seen.rotation, kept)
+        y = self.attend(q, k, v, seen.mask, seen.causal)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+    def _keys(self, source: Tensor | None, rotation: Rotation | None, kept: Kept | None) -> tuple[Tensor, Tensor]:
+        """k, v (B, K, S, E)."""
+        if source is None:
+            assert kept is not None
+            return kept.read()
+        k = self._normed(self.k(source), self.k_norm, self.kv_heads).transpose(1, 2)
+        v = self._split(self.v(source), self.kv_heads).transpose(1, 2)
+        if rotation is not None:
+            k = rotation.turn(k)
+        return (k, v) if kept is None else kept.update(k, v)
+
+    def _normed(self, x: Tensor, norm: nn.Module, heads: int) -> Tensor:
+        return self._split(norm(x), heads) if self.whole else norm(self._split(x, heads))
+
+    def _split(self, x: Tensor, heads: int) -> Tensor:
+        return x.unflatten(-1, (heads, self.size))

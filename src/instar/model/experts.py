@@ -1,0 +1,78 @@
+"""A feed-forward layer of many experts, of which each token takes a few (Shazeer et al. 2017)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from .layers import Gated, Linear
+
+
+class Experts(nn.Module):
+    """sum over the k likeliest experts e of p_e(x) * e(x), where p is a softmax of x Wr in fp32 (Mixtral, Jiang et al.
+    2024, section 2.1).
+
+    Training keeps two things for others to read: `imbalance`, the auxiliary loss of the last forward pass with its
+    gradient, n * sum of f_e P_e over n experts, where f_e is the share of choices that fell on e and P_e its mean
+    probability (Switch, Fedus et al. 2022, equation 4): 1 where all are equally busy; and `load`, how often each was
+    chosen since `settle`.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.used, self.normed, self.by_bias = config.experts_used, config.expert_norm, config.balance_by == "bias"
+        self.router = Linear(config.d_model, config.experts, bias=False)
+        self.experts = nn.ModuleList(Gated(config, config.d_expert) for _ in range(config.experts))
+        self.bias: Tensor
+        if self.by_bias:
+            self.register_buffer("bias", torch.zeros(config.experts))
+        self.imbalance: Tensor | None = None
+        self.load: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, D) -> (B, T, D)."""
+        flat = x.flatten(0, -2)
+        shares, chosen = self._route(flat)
+        order = chosen.flatten().argsort(stable=True)
+        tokens = order // self.used
+        counts = torch.bincount(chosen.flatten(), minlength=len(self.experts)).tolist()
+        weights = shares.flatten()[order].to(x.dtype)
+        y = torch.zeros_like(flat)
+        start = 0
+        for expert, count in zip(self.experts, counts):
+            if count:
+                part = slice(start, start + count)
+                said = expert(flat[tokens[part]]) * weights[part, None]
+                y = y.index_add(0, tokens[part], said)
+                start += count
+        return y.view_as(x)
+
+    def _route(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, D) -> shares and numbers of the experts that each token takes, both (N, used)."""
+        wide = torch.promote_types(flat.dtype, torch.float32)
+        chances = self.router(flat).to(wide).softmax(-1)
+        wanted = chances + self.bias if self.by_bias else chances
+        chosen = wanted.topk(self.used, dim=-1).indices
+        shares = chances.gather(-1, chosen)
+        if self.normed:
+            shares = shares / shares.sum(-1, keepdim=True)
+        if self.training:
+            self._note(chances, chosen)
+        return shares, chosen
+
+    def _note(self, chances: Tensor, chosen: Tensor) -> None:
+        count = torch.bincount(chosen.flatten(), minlength=len(self.experts))
+        share = count.to(chances.dtype) / chosen.numel()
+        self.imbalance = len(self.experts) * (share * chances.mean(0)).sum()
+        if self.by_bias:
+            self.load = count if self.load is None else self.load + count
+
+    @torch.no_grad()
+    def settle(self, rate: float) -> None:
+        """Make an expert that was chosen too often a little less likely to be chosen, and one too seldom more, by
+        `rate`: no loss bends the gradient for it (Wang et al. 2024, algorithm 1). Called once an optimizer step."""
+        if self.by_bias and self.load is not None:
+            load = self.load.to(self.bias.dtype)
+            self.bias += rate * (load.mean() - load).sign()
+        self.load = None
