@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from instar.data.sources import Document
+from instar.text import Tokenizer
 
 EOS, PAD, TURN, END = 256, 257, 258, 259
 
@@ -60,3 +61,9 @@ def document():
 def real(shared):
     """The folder of real data."""
     return shared / "data" if (shared / "data").is_dir() else shared
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    """A real tokenizer of a byte a token, with what encoders and span corruption need."""
+    return Tokenizer.train([], 384, masks=True, sentinels=30)

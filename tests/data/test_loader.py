@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from instar.batch import Batch
 from instar.config import InputError
-from instar.data.loader import Loader, once, shuffled
+from instar.data.loader import Loader, Place, once, shuffled
 
 
 def show(rows):
@@ -166,3 +166,54 @@ def test_once_reads_every_row_in_order():
     """Evaluation sees each row once, over ranks too."""
     assert [batch.tokens[:, 0].tolist() for batch in once(range(5), show, micro_rows=2)] == [[0, 1], [2, 3], [4]]
     assert [b.tokens[:, 0].tolist() for b in once(range(5), show, micro_rows=2, rank=1, world=2)] == [[1, 3]]
+
+
+class Noting:
+    """A collator that wants places: each row's tokens are its place and its row."""
+
+    wants_places = True
+
+    def __call__(self, rows, places):
+        assert [place.row for place in places] == list(rows)
+        tokens = torch.tensor(places)
+        return Batch(tokens, tokens)
+
+
+@pytest.mark.parametrize(
+    ("world", "micro_rows", "workers"), [(1, 0, 0), (1, 3, 0), (1, 1, 2), (2, 0, 0), (2, 3, 2), (4, 1, 0)]
+)
+def test_a_row_has_the_same_place_whoever_collates_it(world, micro_rows, workers):
+    """Places count the endless sequence, over steps and epochs, whatever the ranks, micro-batches and workers."""
+    plain = loader()
+    wanted = [Place(step * 8 + k, row) for step in range(6) for k, row in enumerate(plain.row_ids(step))]
+    found = []
+    for rank in range(world):
+        source = Loader(
+            range(37), Noting(), batch_rows=8, rank=rank, world=world, micro_rows=micro_rows, workers=workers
+        )
+        for _ in range(6 * source.micro_batches):
+            found += [Place(*pair) for pair in next(source).tokens.tolist()]
+        source.close()
+    assert sorted(found) == wanted
+
+
+def test_places_go_on_where_a_run_goes_on():
+    """A resumed run draws the noise that it would have drawn."""
+    source = Loader(range(37), Noting(), batch_rows=8, micro_rows=3)
+    drawn(source, 4)
+    again = Loader(range(37), Noting(), batch_rows=8, micro_rows=3)
+    again.load_state_dict(source.state_dict())
+    assert torch.equal(next(again).tokens, next(source).tokens)
+
+
+def test_once_places_rows_by_their_number():
+    """In evaluation a row has the same place each time, on any rank."""
+    places = [b.tokens.tolist() for b in once(range(10, 15), lambda rows: show(rows), micro_rows=2, rank=1, world=2)]
+    assert places == [[[11], [13]]]
+
+    class Rows(Noting):
+        def __call__(self, rows, places):
+            return Noting.__call__(self, [place.row for place in places], places)
+
+    found = [b.tokens.tolist() for b in once(range(10, 15), Rows(), micro_rows=1, rank=1, world=2)]
+    assert found == [[[1, 1]], [[3, 3]]]

@@ -12,6 +12,8 @@ from ..batch import IGNORE, Batch, View
 from .packing import Row
 from .shards import TokenStore
 
+Laid = Sequence[Sequence[np.ndarray]]  # rows of pieces: the ids of each
+
 
 @dataclass(frozen=True)
 class Collate:
@@ -28,36 +30,48 @@ class Collate:
     whole: bool = False
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
-        used = [sum(stop - start for _, start, stop in row) for row in rows]
-        width = self.context if self.whole else min(self.context, -(-max(used) // 16) * 16)
-        shape = (len(rows), width)
-        tokens = np.full(shape, self.pad or 0, np.int64)
-        targets = np.full(shape, IGNORE, np.int64)
-        plain = all(len(row) == 1 for row in rows)
-        positions, segments = np.zeros((2, *shape), np.int64)
-        for b, row in enumerate(rows):
-            place = 0
-            for segment, (document, start, stop) in enumerate(row):
-                end = place + stop - start
-                tokens[b, place:end] = self.store.tokens(document, start, stop)
-                following = self.following(document, start, stop)
-                targets[b, place : place + len(following)] = following
-                if not plain:
-                    positions[b, place:end] = np.arange(stop - start)
-                    segments[b, place:end] = segment
-                place = end
-            segments[b, place:] = len(row)  # padding is a segment of its own: nobody sees it
-        view = View() if plain else _view(positions, segments, used)
-        return Batch(torch.from_numpy(tokens), torch.from_numpy(targets), view)
+        pieces = [[self.store.tokens(*piece) for piece in row] for row in rows]
+        width = width_of(pieces, self.context, self.whole)
+        targets = fill([[self.following(*piece) for piece in row] for row in rows], width, IGNORE)
+        plain = all(len(row) == 1 for row in rows)  # nobody looks ahead, so nobody sees the padding
+        return Batch(fill(pieces, width, self.pad or 0), targets, View() if plain else view_of(pieces, width))
 
     def following(self, document: int, start: int, stop: int) -> np.ndarray:
-        """What the tokens [start, stop) of a document should say next; one short where the document ends."""
-        following = self.store.tokens(document, start + 1, stop + 1)
+        """What the tokens [start, stop) of a document should say next; the last of a document nothing."""
+        following = np.full(stop - start, IGNORE, np.int64)
+        said = self.store.tokens(document, start + 1, stop + 1)
         teaches = self.store.teaches(document, start + 1, stop + 1)
-        return following if teaches is None else np.where(teaches, following.astype(np.int64), IGNORE)
+        following[: len(said)] = said if teaches is None else np.where(teaches, said.astype(np.int64), IGNORE)
+        return following
 
 
-def _view(positions: np.ndarray, segments: np.ndarray, used: list[int]) -> View:
-    width = positions.shape[1]
-    keep = None if min(used) == width else torch.from_numpy(np.arange(width) < np.array(used)[:, None])
-    return View(torch.from_numpy(positions), torch.from_numpy(segments), keep)
+def width_of(rows: Laid, context: int, whole: bool = False) -> int:
+    """The width of a batch: of its longest row rounded up to 16, so that shapes repeat, but at most the context; with
+    `whole` the context."""
+    longest = max(sum(map(len, row)) for row in rows)
+    return context if whole else min(context, -(-longest // 16) * 16)
+
+
+def fill(rows: Laid, width: int, padding: int) -> torch.Tensor:
+    """The pieces of each row end to end, then padding: (B, width) int64."""
+    filled = np.full((len(rows), width), padding, np.int64)
+    for line, row in zip(filled, rows):
+        place = 0
+        for piece in row:
+            line[place : place + len(piece)] = piece
+            place += len(piece)
+    return torch.from_numpy(filled)
+
+
+def view_of(rows: Laid, width: int) -> View:
+    """The view of rows that were filled so, for whoever would see the padding: every piece a segment of its own with
+    positions from 0, and so is the padding; what is as it would be without is left out."""
+    used = np.array([sum(map(len, row)) for row in rows])
+    keep = None if used.min() == width else torch.from_numpy(np.arange(width) < used[:, None])
+    if all(len(row) == 1 for row in rows):
+        return View(keep=keep)
+    positions = fill([[np.arange(len(piece)) for piece in row] for row in rows], width, 0)
+    segments = fill([[np.full(len(piece), n) for n, piece in enumerate(row)] for row in rows], width, 0)
+    for b, row in enumerate(rows):
+        segments[b, used[b] :] = len(row)
+    return View(positions, segments, keep)

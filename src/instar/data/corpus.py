@@ -24,7 +24,7 @@ from .shards import KEY_BITS, SUFFIX, Section, Shards, ShardWriter, TokenStore, 
 from .sources import Document, fingerprint, is_shard, read, resolve
 
 __all__ = [
-    "Document", "Shards", "Tally", "TokenStore", "as_messages", "data_key", "divide", "encode", "fingerprint",
+    "Document", "Shards", "Tally", "TokenStore", "as_messages", "data_key", "divide", "encode", "fingerprint", "frame",
     "is_dialogue", "is_held_out", "load_tokens", "prepare", "read", "resolve", "sections", "text_key", "text_of",
     "tools_of", "write_shards",
 ]  # fmt: skip
@@ -99,7 +99,7 @@ def _cut_after(text: str, place: int) -> int:
 def encode(documents: Iterable[Document], tokenizer: Encoder, tally: Tally) -> Iterator[Section]:
     """Documents -> sections with their ids, many texts at a time. A document begins and ends as `tokenizer.document`
     says, however many sections it has."""
-    before, after = _frame(tokenizer)
+    before, after = frame(tokenizer)
     for chunk in _chunks(_cut(documents, tally)):
         encoded = tokenizer.encode_batch([text for text, _, _ in chunk])
         for (text, first, last), ids in zip(chunk, encoded):
@@ -137,7 +137,7 @@ def _chunks(parts: Iterable[tuple[str, bool, bool]]) -> Iterator[list[tuple[str,
         yield chunk
 
 
-def _frame(tokenizer: Encoder) -> tuple[list[int], list[int]]:
+def frame(tokenizer: Encoder) -> tuple[list[int], list[int]]:
     """The ids that stand before and after every document."""
     probe = tokenizer.encode_batch(["a"])[0]
     whole = tokenizer.document("a")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,14 @@ from ..config import InputError
 
 AHEAD = 2  # micro-batches each worker prepares before they are asked for
 ROUNDS = 6
+
+
+class Place(NamedTuple):
+    """Where a row stands: its number in the endless sequence, and which row it is. Neither depends on ranks, workers
+    or micro-batches, so draws made from them do not either."""
+
+    number: int
+    row: int
 
 
 def shuffled(places: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray:
@@ -61,7 +69,7 @@ class Loader(Iterator[Batch]):
     def __init__(
         self,
         rows: Sequence[Any],
-        collate: Callable[[Sequence[Any]], Batch],
+        collate: Callable[..., Batch],
         *,
         batch_rows: int,
         micro_rows: int = 0,
@@ -71,7 +79,8 @@ class Loader(Iterator[Batch]):
         workers: int = 0,
     ) -> None:
         """batch_rows: rows of one step over all ranks; micro_rows: rows at a time on one rank, 0 for all of its own;
-        workers: threads that collate ahead. Raises InputError where there are no rows or ranks would be uneven."""
+        workers: threads that collate ahead. A collator whose `wants_places` is true is called with the Place of each
+        row too. Raises InputError where there are no rows or ranks would be uneven."""
         if not len(rows):
             raise InputError("no rows to train on: the data is empty, or all of it is held out")
         if batch_rows < 1 or batch_rows % world:
@@ -165,7 +174,9 @@ class Loader(Iterator[Batch]):
             self._pool.shutdown(cancel_futures=True)
 
     def _make(self, step: int, micro: int) -> Batch:
-        return self.collate([self.rows[row] for row in self.micro_ids(step, micro)])
+        rows = self.micro_ids(step, micro)
+        first = step * self.batch_rows + self.rank + micro * self.micro_rows * self.world
+        return _collated(self.rows, self.collate, [Place(first + n * self.world, row) for n, row in enumerate(rows)])
 
     def _forget(self) -> None:
         for future in self._ahead:
@@ -174,9 +185,14 @@ class Loader(Iterator[Batch]):
 
 
 def once(
-    rows: Sequence[Any], collate: Callable[[Sequence[Any]], Batch], *, micro_rows: int, rank: int = 0, world: int = 1
+    rows: Sequence[Any], collate: Callable[..., Batch], *, micro_rows: int, rank: int = 0, world: int = 1
 ) -> Iterator[Batch]:
-    """Every row once, in order, for evaluation; rank r reads every `world`-th from r on."""
+    """Every row once, in order, for evaluation; rank r reads every `world`-th from r on. Its Place is its number."""
     own = range(rank, len(rows), world)
     for start in range(0, len(own), micro_rows):
-        yield collate([rows[row] for row in own[start : start + micro_rows]])
+        yield _collated(rows, collate, [Place(row, row) for row in own[start : start + micro_rows]])
+
+
+def _collated(rows: Sequence[Any], collate: Callable[..., Batch], places: Sequence[Place]) -> Batch:
+    chosen = [rows[place.row] for place in places]
+    return collate(chosen, places) if getattr(collate, "wants_places", False) else collate(chosen)

@@ -21,6 +21,7 @@ def train_tokenizer(options: TokenizerTrainOptions) -> dict[str, Any]:
     tokenizer = Tokenizer.train(
         iter(texts), options.vocab_size, max_token_bytes=options.max_token_bytes, split=options.split,
         single_han=options.single_han, words=_words(options.words), markup=options.markup,
+        masks=options.masks, sentinels=options.sentinels,
     )  # fmt: skip
     if not texts.bytes:
         raise InputError(f"{', '.join(options.data)}: no text; a tokenizer is made of what texts have in common")

@@ -11,7 +11,8 @@ from functools import lru_cache
 from ..config import InputError
 from . import bpe
 from .bpe import Split
-from .tokenizer import Tokenizer, rows_for, specials
+from .controls import rows_for, specials
+from .tokenizer import Tokenizer
 
 HAN_SHARE = 0.3
 

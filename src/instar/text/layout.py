@@ -13,6 +13,8 @@ from ..config import InputError, read_object, read_text
 MAX_TOKENIZER_BYTES = 64 << 20
 MAX_SIDE_BYTES = 4 << 20
 ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
+# what the tokenizers of encoders name besides, or instead
+ENCODER_ROLES = ("cls_token", "sep_token", "mask_token")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def read(folder: Path) -> Files:
     if spec is None:
         spec = _read_gpt2(folder)
         named = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", **named}
-    config = {**{role: named[role] for role in ROLES if role in named}, **config}
+    config = {**{role: named[role] for role in (*ROLES, *ENCODER_ROLES) if role in named}, **config}
     config = {**_named_by_id(spec, generation, config), **config}
     return Files(spec, config, _read_template(folder, config), _whole_numbers(generation.get("eos_token_id")))
 

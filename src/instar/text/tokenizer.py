@@ -12,27 +12,32 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tokenizers import Encoding
 
-from ..config import InputError, unknown
+from ..config import InputError
 from . import bpe, layout
 from .chat import Chat, ChatFormat, Message, Run, Teach
+from .controls import BEGIN, END_OF_TEXT, MASK, PAD, Markups, framed, rows_for, sentinels_of, specials
 from .markup import MARKUPS
 from .vocabulary import MAX_ID, Vocabulary, display, library, require_text
 
-END_OF_TEXT, PAD = "<|end_of_text|>", "<|pad|>"
-Markups = Literal["chatml", "brief"]
 _PRIVATE = "instar"
+_BEGINS, _ENDS = ("bos_token", "cls_token"), ("eos_token", "sep_token")
 
 
 class Tokenizer:
-    """bos, eos, pad: ids, or None; specials: every control token and its id; vocab_size: rows that a model gives it."""
+    """bos, eos, pad, mask: ids, or None; specials: every control token and its id; sentinels: ids of the marks that
+    stand for a hole, in order; vocab_size: rows that a model gives it.
+
+    The tokenizer of an encoder names cls and sep where others name bos and eos; they are those here.
+    """
 
     bos: int | None
     eos: int | None
     pad: int | None
+    mask: int | None
 
     def __init__(
         self,
@@ -46,7 +51,9 @@ class Tokenizer:
         self.config = dict(config)
         self.template = template
         self.specials = {text: control.id for text, control in self.vocabulary.controls.items()}
-        self.bos, self.eos, self.pad = (self._role(role) for role in ("bos_token", "eos_token", "pad_token"))
+        self.bos, self.eos, self.pad = (self._role(*roles) for roles in (_BEGINS, _ENDS, ("pad_token",)))
+        self.mask = self._role("mask_token")
+        self.sentinels = sentinels_of(self.specials)
         self.vocab_size = self._rows()
         self._encoder = self.vocabulary.encoder
         self._table = self.vocabulary.table
@@ -66,42 +73,56 @@ class Tokenizer:
         single_han: bool = False,
         words: Iterable[str] = (),
         markup: Markups = "chatml",
+        masks: bool = False,
+        sentinels: int = 0,
     ) -> Tokenizer:
         """Learn byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) from texts.
 
         `vocab_size` counts everything, rounded up to a multiple of 64: bytes, merges, the control tokens after them,
         and unused rows where the texts have no more pairs to merge. The same texts, in any order and with any number
         of workers, give the same tokenizer.
+
+        `masks` adds what an encoder needs: a mask, and a begin token before every document, whose place stands for the
+        whole text; `sentinels` adds so many marks for the holes of span corruption.
         """
-        rows, controls = rows_for(vocab_size, markup), specials(markup)
+        controls = specials(markup, masks, sentinels)
+        rows = rows_for(vocab_size, controls)
         spec = bpe.train(
             texts, rows - len(controls), max_token_bytes=max_token_bytes, split=split, single_han=single_han,
             words=words,
         )  # fmt: skip
-        return cls.assemble(spec, rows, split, markup)
+        return cls.assemble(spec, rows, split, markup, masks, sentinels)
 
     @classmethod
-    def assemble(cls, spec: Mapping[str, Any], rows: int, split: str, markup: Markups = "chatml") -> Tokenizer:
+    def assemble(
+        cls,
+        spec: Mapping[str, Any],
+        rows: int,
+        split: str,
+        markup: Markups = "chatml",
+        masks: bool = False,
+        sentinels: int = 0,
+    ) -> Tokenizer:
         """A trained vocabulary with our control tokens after it and our chat template."""
-        start = len(spec["model"]["vocab"])
+        start, controls = len(spec["model"]["vocab"]), specials(markup, masks, sentinels)
         flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-        added = [
-            {"id": start + n, "content": text, **flags, "special": True} for n, text in enumerate(specials(markup))
-        ]
+        added = [{"id": start + n, "content": text, **flags, "special": True} for n, text in enumerate(controls)]
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": None,
+            "bos_token": BEGIN if masks else None,
             "eos_token": END_OF_TEXT,
             "pad_token": PAD,
             "unk_token": None,
-            "add_bos_token": False,
+            **({"cls_token": BEGIN, "sep_token": END_OF_TEXT, "mask_token": MASK} if masks else {}),
+            "add_bos_token": masks,
             "add_eos_token": False,
             "add_prefix_space": False,
             "clean_up_tokenization_spaces": False,
             "padding_side": "right",
             _PRIVATE: {"split": split, "vocab_size": rows},
         }
-        return cls({**spec, "added_tokens": added}, config, MARKUPS[markup].template)
+        frame = {"post_processor": framed(start + controls.index(BEGIN), start)} if masks else {}
+        return cls({**spec, "added_tokens": added, **frame}, config, MARKUPS[markup].template)
 
     @classmethod
     def load(cls, folder: str | Path) -> Tokenizer:
@@ -141,6 +162,10 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Many texts, on all cores of the machine."""
         return [encoding.ids for encoding in self._encode_many(texts, offsets=False)]
+
+    def encode_places(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """`encode_batch`, and for each id the characters of the text that it stands for, as (start, stop)."""
+        return [(encoding.ids, encoding.offsets) for encoding in self._encode_many(texts, offsets=True)]
 
     def document(self, text: str) -> list[int]:
         """What pretraining sees of one text: its ids, with exactly one begin (where there is such) and one end."""
@@ -244,14 +269,20 @@ class Tokenizer:
                 require_text(text, f"text {number}")
             raise
 
-    def _role(self, role: str) -> int | None:
-        """The id of a token that tokenizer_config.json names. Raises InputError where the vocabulary lacks it."""
-        content = _content(self.config.get(role))
+    def _role(self, *roles: str) -> int | None:
+        """The id of the first of these tokens that tokenizer_config.json names. Raises InputError where the vocabulary
+        lacks it."""
+        role, content = self._named(roles)
         if content is None:
             return None
         if content not in self.vocabulary.ids:
             raise InputError(f"tokenizer_config.json: {role} is {content!r}, which the vocabulary does not have")
         return self.vocabulary.ids[content]
+
+    def _named(self, roles: Sequence[str]) -> tuple[str, str | None]:
+        """The first of these roles that has a token, and the token."""
+        named = ((role, _content(self.config.get(role))) for role in roles)
+        return next(((role, content) for role, content in named if content is not None), (roles[0], None))
 
     def _rows(self) -> int:
         private = self.config.get(_PRIVATE)
@@ -266,7 +297,7 @@ class Tokenizer:
         said = self.config.get("add_bos_token")
         if isinstance(said, bool):
             return said
-        return _content(self.config.get("bos_token")) in self.vocabulary.template_adds()[0]
+        return self._named(_BEGINS)[1] in self.vocabulary.template_adds()[0]
 
 
 class Stream:
@@ -295,25 +326,6 @@ class Stream:
             self._drop_space = False
             return text.removeprefix(" ")
         return text
-
-
-def specials(markup: Markups = "chatml") -> tuple[str, ...]:
-    """The control tokens of a tokenizer that we train, in the order of their ids. Raises InputError for an unknown
-    markup."""
-    if markup not in MARKUPS:
-        raise unknown("markup", markup, MARKUPS)
-    return (END_OF_TEXT, PAD, *MARKUPS[markup].controls)
-
-
-def rows_for(vocab_size: int, markup: Markups = "chatml") -> int:
-    """A wished vocabulary size, rounded up to a multiple of 64. Raises InputError where it is out of bounds."""
-    controls = len(specials(markup))
-    least = 256 + controls
-    if not least <= vocab_size <= MAX_ID:
-        raise InputError(
-            f"vocab_size={vocab_size}, wanted from {least} (256 bytes and {controls} control tokens) to {MAX_ID}"
-        )
-    return -(-vocab_size // 64) * 64
 
 
 def check_fits(tokenizer: Tokenizer, model_vocab: int) -> None:
