@@ -34,6 +34,44 @@ def test_transformers_reads_the_same(folder):
     assert (found["same_words"], found["same_ids"]) == (found["texts"], found["of_ids"]) == (4, 4)
 
 
+def test_an_encoder_decoder_is_asked_about_sources(tmp_path):
+    """Every logit behind a source and what was said of it, and the words of an answer; the gap hears the source."""
+    pytest.importorskip("transformers")
+    tokenizer = Tokenizer.train(TEXTS, 384)
+    shape = dict(vocab_size=tokenizer.vocab_size, d_model=32, layers=1, encoder_layers=2, heads=4, start=5)
+    model = Transformer(preset("t5-nano", **shape), seed=1).eval()
+    save_model(model, tmp_path)
+    tokenizer.save(tmp_path)
+    report = verify(tmp_path)
+    found = report["readers"]["transformers"]
+    assert report["same"] is True
+    assert (found["same_words"], found["same_ids"]) == (found["texts"], found["of_ids"]) == (4, 4)
+    with torch.no_grad():
+        logits = model(torch.tensor([[5, 8, 9]]), source=torch.tensor([[8, 9]]))[0]
+    assert module._said(model.config, [8, 9]) == [5, 8, 9]
+    assert module._gap(model, [8, 9], [5, 8, 9], logits) < 1e-4 < module._gap(model, [7, 9], [5, 8, 9], logits)
+
+
+@pytest.mark.parametrize(("shape", "heads"), [("bert-nano", ()), ("modernbert-nano", ("masked",))])
+def test_an_encoder_is_asked_about_documents(tmp_path, shape, heads):
+    """The ids of a text with what stands before and after it, and every logit or state; no words."""
+    pytest.importorskip("transformers")
+    tokenizer = Tokenizer.train(TEXTS, 384, masks=True)
+    config = preset(shape, vocab_size=tokenizer.vocab_size, d_model=32, heads_of=heads)
+    model = Transformer(config, seed=1).eval()
+    save_model(model, tmp_path)
+    tokenizer.save(tmp_path)
+    report = verify(tmp_path)
+    found = report["readers"]["transformers"]
+    assert report["same"] is True
+    assert (found["same_words"], found["same_ids"], found["of_ids"]) == (None, 4, 4)
+    row = tokenizer.document(TEXTS[0])
+    with torch.no_grad():
+        theirs = (model(torch.tensor([row])) if heads else model.hidden(torch.tensor([row])))[0]
+    assert module._gap(model, row, [], theirs) == 0
+    assert module._gap(model, [*row[:-1], 7], [], theirs) > 1e-4
+
+
 def test_a_folder_that_another_program_reads_otherwise(folder, monkeypatch):
     """Our model has a weight that the file has not: the gap is seen and the verdict is no."""
     pytest.importorskip("transformers")

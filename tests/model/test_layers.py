@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from instar.model.attention import SHORT, Attend, _by_products
-from instar.model.layers import LayerNorm, RMSNorm, RootMeanSquare
+from instar.model.layers import Dropout, LayerNorm, RMSNorm, RootMeanSquare
 
 
 def draw(*shape, dtype=torch.float64, seed=0):
@@ -120,3 +120,19 @@ def test_forbidden_attention_is_exactly_nothing():
         ):
             assert found.isfinite().all()
             assert (found.triu(1) == 0).all()
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    """A quarter is 0 and the rest larger by a third; the gradient passes where the channel does; none at rest."""
+    torch.manual_seed(1)
+    x = torch.ones(1001, 100, requires_grad=True)
+    dropout = Dropout(0.25)
+    y = dropout(x)
+    y.sum().backward()
+    dropped = (y == 0).float().mean().item()
+    assert dropped == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / y.numel()) ** 0.5)
+    assert sorted(set(y.flatten().tolist())) == pytest.approx([0.0, 4 / 3])
+    assert torch.equal(x.grad, y.detach())
+    assert not torch.equal(dropout(x), y)
+    assert torch.equal(dropout.eval()(x), x)
+    assert len({tuple(column) for column in (y == 0)[:8].T.tolist()}) > 50, "bytes of one number are no copies"

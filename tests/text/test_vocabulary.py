@@ -53,7 +53,7 @@ SPOILT = {
     "added id taken": (lambda s: s["added_tokens"].append(added(id=5)), "gives the id 5 to both"),
     "piece with two ids": (lambda s: s["added_tokens"].append(added(id=500, content="a")), "gives 'a' two ids"),
     "no content": (lambda s: s["added_tokens"].append({"id": 500}), "has no content"),
-    "unknown model": (lambda s: s["model"].update(type="WordPiece"), "unknown model in tokenizer.json: WordPiece"),
+    "unknown model": (lambda s: s["model"].update(type="WordLevel"), "unknown model in tokenizer.json: WordLevel"),
     "unknown component": (lambda s: s.update(pre_tokenizer={"type": "Custom"}), "unknown pre_tokenizer"),
     "hidden component": (
         lambda s: s.update(normalizer={"type": "Sequence", "normalizers": [{"type": "Evil"}]}), "unknown normalizer",

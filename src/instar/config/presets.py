@@ -8,6 +8,16 @@ from .errors import unknown
 from .shape import ModelConfig
 from .strict import from_dict
 
+BERT: dict[str, Any] = dict(
+    norm="layer", norm_eps=1e-12, residual="post", mlp="plain", act="gelu", positions="learned", qkv_bias=True,
+    bias=True, head_bias=True, embed_norm=True, token_types=2, dropout=0.1, attention_dropout=0.1, causal=False,
+    heads_of=("masked",), pooled="tanh",
+)  # fmt: skip
+TRANSFORMER: dict[str, Any] = dict(
+    norm="layer", norm_eps=1e-5, residual="post", mlp="plain", act="relu", positions="sinusoidal_halves",
+    scaled_embed=True, qkv_bias=True, bias=True, head_bias=True,
+)  # fmt: skip
+
 PRESETS: dict[str, dict[str, Any]] = {
     # the demo: about a million weights, minutes on two cores
     "nano": dict(d_model=128, layers=4, heads=4, max_positions=1024, qk_norm=True, tied=False),
@@ -19,6 +29,21 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gpt2": dict(
         vocab_size=50257, d_model=768, layers=12, heads=12, max_positions=1024, norm="layer", norm_eps=1e-5,
         mlp="plain", act="gelu_tanh", positions="learned", qkv_bias=True, bias=True,
+    ),
+    # encoders: BERT's shape in small, and ModernBERT's
+    "bert-nano": BERT | dict(d_model=128, layers=4, heads=4, max_positions=512),
+    "bert-small": BERT | dict(d_model=512, layers=4, heads=8, max_positions=512),
+    "modernbert-nano": dict(
+        d_model=128, layers=4, heads=4, d_ff=192, max_positions=1024, norm="layer_plain", norm_eps=1e-5, act="gelu",
+        embed_norm=True, first_norm=False, rope_theta=160000.0, window_theta=10000.0, windows=(0, 65, 65, 0),
+        head_bias=True, causal=False, heads_of=("masked",), pooled="norm",
+    ),
+    # encoder-decoders: that of the paper, the small one for small data of Wu et al. 2021, and T5's
+    "transformer-base": TRANSFORMER | dict(d_model=512, layers=6, encoder_layers=6, heads=8, d_ff=2048, dropout=0.1),
+    "transformer-tiny": TRANSFORMER | dict(d_model=128, layers=4, encoder_layers=4, heads=4, d_ff=256, dropout=0.3),
+    "t5-nano": dict(
+        d_model=128, layers=4, encoder_layers=4, heads=4, act="gelu_tanh", positions="t5", score_size=1.0, tied=False,
+        relative_distance=64,
     ),
     "llama-3.2-1b": dict(
         vocab_size=128256, d_model=2048, layers=16, heads=32, kv_heads=8, d_ff=8192, max_positions=131072,

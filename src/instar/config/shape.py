@@ -10,6 +10,7 @@ from .errors import InputError
 
 # Far above anything real: a larger figure is a mistake, or meant to fill the memory.
 MOST_POSITIONS = 1 << 24
+MOST_EXPERTS = 1 << 15  # of all layers: each is a module, so their number alone fills memory
 MOST = {
     "vocab_size": 4_000_000, "d_model": 1 << 16, "layers": 1024, "encoder_layers": 1024, "heads": 1024,
     "kv_heads": 1024, "head_size": 1 << 16, "d_ff": 1 << 20, "max_positions": MOST_POSITIONS,
@@ -165,6 +166,8 @@ class ModelConfig:
     label_names: tuple[str, ...] = ()
     # what stands for a text: the first token, the last, or the mean of all
     pooling: Literal["first", "last", "mean"] = "first"
+    # a model without a head brings that vector to length one
+    normalised: bool = False
     # what classify does before its last layer: none, tanh (a square layer and tanh), norm (as the masked head does)
     pooled: Literal["none", "tanh", "norm"] = "none"
     # encoder blocks; 0 means there is no encoder
@@ -234,6 +237,11 @@ class ModelConfig:
             return
         if not 1 <= self.experts_used <= self.experts:
             raise InputError(f"experts_used={self.experts_used}, wanted 1 to experts={self.experts}")
+        if (total := self.experts * self.layers) > MOST_EXPERTS:
+            raise InputError(
+                f"experts={self.experts} in layers={self.layers} are {total:,} experts in all, "
+                f"wanted at most {MOST_EXPERTS:,}"
+            )
         if self.encoder_layers or self.mlp != "gated" or self.bias:
             raise InputError(
                 f"experts={self.experts} with encoder_layers={self.encoder_layers}, mlp={self.mlp}, bias={self.bias}; "

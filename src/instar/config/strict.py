@@ -137,7 +137,7 @@ def _build(kind: Any, value: Any, path: str, base: Any = None) -> Any:
         if value not in arguments:
             raise unknown(f"value for {path}:", str(value), [str(argument) for argument in arguments])
         return value
-    if origin is tuple and isinstance(value, list):
+    if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_build(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(value))
     if origin is dict and isinstance(value, Mapping):
         return {str(key): _build(arguments[1], item, f"{path}.{key}") for key, item in value.items()}

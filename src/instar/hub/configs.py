@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,28 @@ from ..config import InputError, ModelConfig, read_object
 from ..config.shape import MOST, MOST_POSITIONS
 from .families import Family, config_from_hf, family_named
 from .families.family import IGNORED
+from .sentences import read_pooling
 
 CONFIG = "config.json"
 LIMIT = 1 << 20  # bytes of a config.json
 # Sizes in the spellings of all families -> the field of ours whose bound they have.
 SIZES = {
-    "vocab_size": "vocab_size",
+    **dict.fromkeys(("vocab_size", "decoder_vocab_size"), "vocab_size"),
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "dim"), "d_model"),
     **dict.fromkeys(("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers"), "layers"),
     **dict.fromkeys(("encoder_layers", "num_decoder_layers"), "encoder_layers"),
     **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads"), "heads"),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), "heads"),
     "num_key_value_heads": "kv_heads",
+    "type_vocab_size": "token_types",
+    "num_labels": "labels",
     **dict.fromkeys(("head_dim", "d_kv"), "head_size"),
     **dict.fromkeys(("intermediate_size", "n_inner", "d_ff", "hidden_dim"), "d_ff"),
+    **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), "d_ff"),
     **dict.fromkeys(("max_position_embeddings", "n_positions"), "max_positions"),
+    **dict.fromkeys(("num_local_experts", "num_experts", "moe_num_experts"), "experts"),
+    **dict.fromkeys(("num_experts_per_tok", "moe_k"), "experts_used"),
+    "moe_intermediate_size": "d_expert",
 }
 _SHOWN = 400  # characters of a message that quotes a config.json
 
@@ -35,7 +44,7 @@ def read_config(folder: Path) -> tuple[Family, ModelConfig]:
         raise InputError(f"{folder} is no model folder: {CONFIG} is missing; name a folder that a model was saved to")
     try:
         _check_sizes(data)
-        return family_named(data), config_from_hf(data)
+        family, config = family_named(data), config_from_hf(data)
     except InputError as error:
         said = str(error) if len(str(error)) <= _SHOWN else f"{str(error)[:_SHOWN]}..."
         named = said.startswith(CONFIG)
@@ -45,6 +54,7 @@ def read_config(folder: Path) -> tuple[Family, ModelConfig]:
         raise InputError(
             f"{path}: a value is of another kind than its key wants ({str(error)[:200]}); fetch the file again"
         ) from None
+    return family, config if config.heads_of else replace(config, **read_pooling(folder, config.d_model))
 
 
 def _check_sizes(data: dict[str, Any]) -> None:

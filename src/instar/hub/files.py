@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..config import InputError, read_object
+from ..config import InputError, ModelConfig, read_object
 from ..model.transformer import Transformer
 from .configs import CONFIG, LIMIT, read_config
-from .families import Family, config_to_hf, family_of, foreign_names
+from .families import Family, config_to_hf, foreign_names, layout_of
 from .headers import Header, read_headers
 from .memory import free_bytes
+from .sentences import sentence_files
 
 WEIGHTS, INDEX, GENERATION = "model.safetensors", "model.safetensors.index.json", "generation_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".bin.index.json")
@@ -81,16 +84,26 @@ def save_model(
     tokens: bos_token_id, eos_token_id and pad_token_id. Raises InputError where no family has this shape.
     """
     folder = Path(folder)
-    family = family_of(model.config)
+    family = layout_of(model.config)
     dtype = dtype or model.embed.weight.dtype
     tokens = {key: value for key, value in (tokens or {}).items() if value is not None}
+    if model.config.start >= 0:
+        tokens["decoder_start_token_id"] = model.config.start
     ours = {name: weight.detach().to("cpu", dtype) for name, weight in _stored(model).items()}
-    heads = model.config.heads
-    theirs = {name: _join(ours, parts, name, family, heads) for name, parts in foreign_names(family, ours).items()}
+    named = foreign_names(family, ours)
+    theirs = {name: _join(ours, parts, name, family, model.config) for name, parts in named.items()}
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / WEIGHTS, lambda path: save_file(theirs, path, metadata={"format": "pt"}))
     write_json(folder / CONFIG, config_to_hf(model.config, _word(dtype), **tokens))
     write_json(folder / GENERATION, tokens)
+    for place, data in sentence_files(model.config).items():
+        (folder / place).parent.mkdir(exist_ok=True)
+        write_json(folder / place, data)
+
+
+def architecture(folder: Path) -> str:
+    """The class of transformers that reads a folder."""
+    return read_config(folder)[0].architecture
 
 
 def read_json(path: Path, otherwise: str, limit: int = LIMIT) -> dict[str, Any]:
@@ -102,9 +115,9 @@ def read_json(path: Path, otherwise: str, limit: int = LIMIT) -> dict[str, Any]:
     return data
 
 
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a JSON object, whole or not at all."""
-    text = json.dumps(dict(data), ensure_ascii=False, indent=2) + "\n"
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON, whole or not at all."""
+    text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
     _write(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
@@ -215,9 +228,13 @@ def _check(
 ) -> dict[str, str]:
     """Every wanted weight is there in its shape and nothing else is; returns name in the file -> full name."""
     found = {name: full for name in headers if (full := _full(name, wanted, family)) in wanted}
-    unclaimed = [name for name in headers if name not in found and not name.endswith(BUFFERS)]
-    for name in model.tied():
-        _share(found, unclaimed, family.names[name], family.names["embed.weight"], headers)
+    idle = (*BUFFERS, *family.idle)
+    unclaimed = [name for name in headers if name not in found and not name.endswith(idle)]
+    spare = [name for name in unclaimed if any(re.fullmatch(pattern, name) for pattern in family.spare)]
+    unclaimed = [name for name in unclaimed if name not in spare]
+    embedding = next(name for name, parts in wanted.items() if parts == ["embed.weight"])
+    for name, other in {**{family.names[name]: embedding for name in model.tied()}, **family.twins}.items():
+        _share(found, unclaimed, name, other, headers, family)
     wrong = []
     for name, full in found.items():
         kind, shape, fits = headers[name].kind, headers[name].shape, _shape(wanted[full], full, family, model)
@@ -232,18 +249,28 @@ def _check(
             f"of another shape or type: {_listed(wrong)}; {CONFIG} asks for {model.size():,} weights and the files "
             f"hold {sum(header.numel for header in headers.values()):,}: take both from one model"
         )
+    if spare:
+        warnings.warn(
+            f"{folder} holds {len(spare)} weights that we compute {family.architecture} without: {_listed(spare)}; "
+            "they are not loaded, and a save leaves them out",
+            stacklevel=3,
+        )
     return found
 
 
 def _full(name: str, wanted: Mapping[str, list[str]], family: Family) -> str:
-    """Some files leave the prefix off their names."""
+    """Some files leave the prefix off their names, or call a part as it was called once."""
+    for older, now in family.older.items():
+        if name.endswith(older):
+            name = name.removesuffix(older) + now
     return name if name in wanted else f"{family.prefix}{name}"
 
 
 def _share(
-    found: dict[str, str], unclaimed: list[str], head: str, embedding: str, headers: Mapping[str, Header]
-) -> None:
-    """A tied head and the embedding are one: a file may hold either, or both if they are equal."""
+    found: dict[str, str], unclaimed: list[str], head: str, embedding: str, headers: Mapping[str, Header],
+    family: Family,
+) -> None:  # fmt: skip
+    """A tied head and the embedding are one: a file may hold either, or both if they are equal. So it is with twins."""
     if head not in unclaimed:
         return
     unclaimed.remove(head)
@@ -251,6 +278,11 @@ def _share(
     if not double:
         found[head] = embedding
     elif not _equal(headers, head, double[0]):
+        if head in family.twins:
+            raise InputError(
+                f"{head} and {double[0]} differ in {headers[head].file}; we compute {family.architecture} with one "
+                "weight for both; take the file from a model that has one"
+            )
         raise InputError(
             f"{head} and {double[0]} differ in {headers[head].file}, and {CONFIG} says tie_word_embeddings; "
             "set it to false to keep both"
@@ -273,7 +305,7 @@ def _shape(ours: list[str], theirs: str, family: Family, model: Transformer) -> 
     """The shape of one tensor of a file that holds these weights of ours."""
     shapes = [weight.shape for weight in _weights(ours, model)]
     whole = [sum(shape[0] for shape in shapes), *shapes[0][1:]]
-    if theirs in family.rows:
+    if _raised(theirs, family):
         return [1, *whole]
     return whole[::-1] if _turned(theirs, family) else whole
 
@@ -292,10 +324,22 @@ def _woven(theirs: str, family: Family) -> bool:
     return theirs.endswith(tuple(family.interleaved))
 
 
+def _raised(theirs: str, family: Family) -> bool:
+    return theirs.endswith(tuple(family.rows))
+
+
+def _paired(tensor: Tensor, theirs: str, family: Family, axes: tuple[int, int]) -> Tensor:
+    """The channels of every head in the other order: (E/2, 2) is how theirs lie, (2, E/2) how ours do."""
+    if not theirs.endswith(tuple(family.paired)):
+        return tensor
+    return tensor.unflatten(0, (-1, *axes)).transpose(1, 2).flatten(0, 2)
+
+
 def _split(tensor: Tensor, ours: list[str], theirs: str, family: Family, model: Transformer) -> dict[str, Tensor]:
     """One tensor of a file -> the weights of ours that lie in it."""
-    if theirs in family.rows:
+    if _raised(theirs, family):
         tensor = tensor.squeeze(0)
+    tensor = _paired(tensor, theirs, family, (model.config.head_size // 2, 2))
     if _woven(theirs, family):
         heads = tensor.unflatten(0, (model.config.heads, len(ours), -1))
         return {name: heads[:, number].flatten(0, 1).contiguous() for number, name in enumerate(ours)}
@@ -304,12 +348,14 @@ def _split(tensor: Tensor, ours: list[str], theirs: str, family: Family, model: 
     return {name: part.contiguous() for name, part in zip(ours, parts)}
 
 
-def _join(ours: Mapping[str, Tensor], parts: list[str], theirs: str, family: Family, heads: int) -> Tensor:
+def _join(ours: Mapping[str, Tensor], parts: list[str], theirs: str, family: Family, config: ModelConfig) -> Tensor:
     """The weights of ours that one tensor of a file holds -> that tensor."""
     if _woven(theirs, family):
-        return torch.stack([ours[name].unflatten(0, (heads, -1)) for name in parts], dim=1).flatten(0, 2).contiguous()
+        heads = [ours[name].unflatten(0, (config.heads, -1)) for name in parts]
+        return torch.stack(heads, dim=1).flatten(0, 2).contiguous()
     tensor = torch.cat([ours[name] for name in parts]) if len(parts) > 1 else ours[parts[0]]
-    if theirs in family.rows:
+    tensor = _paired(tensor, theirs, family, (2, config.head_size // 2))
+    if _raised(theirs, family):
         tensor = tensor.unsqueeze(0)
     return (tensor.t() if _turned(theirs, family) else tensor).contiguous()
 

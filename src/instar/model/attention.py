@@ -61,7 +61,7 @@ def _by_products(
         mask = torch.full((1, 1, q.shape[2], k.shape[2]), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
     if mask is not None:
         if mask.shape[1] == 1:
-            mask = mask.repeat(1, 1, groups, 1)
+            mask = mask if mask.shape[2] == 1 else mask.repeat(1, 1, groups, 1)  # 1: the same for all queries
         else:
             mask = mask.unflatten(1, (-1, groups)).flatten(2, 3)
         scores = scores + mask if cap or mask.requires_grad else scores.add_(mask)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from ..config import ModelConfig
 from .layers import Gated, Linear
@@ -36,7 +37,7 @@ class Experts(nn.Module):
         shares, chosen = self._route(flat)
         order = chosen.flatten().argsort(stable=True)
         tokens = order // self.used
-        counts = torch.bincount(chosen.flatten(), minlength=len(self.experts)).tolist()
+        counts = self._given(self._counts(chosen), chosen.numel())
         weights = shares.flatten()[order].to(x.dtype)
         y = torch.zeros_like(flat)
         start = 0
@@ -47,6 +48,18 @@ class Experts(nn.Module):
                 y = y.index_add(0, tokens[part], said)
                 start += count
         return y.view_as(x)
+
+    def _counts(self, chosen: Tensor) -> Tensor:
+        """How often each expert was chosen: (experts,)."""
+        flat = chosen.flatten()
+        return flat.new_zeros(len(self.experts)).scatter_add_(0, flat, torch.ones_like(flat))
+
+    def _given(self, counts: Tensor, choices: int) -> list[int]:
+        """The same as numbers; of a tensor without values, as a forecast has them, an even share each."""
+        if isinstance(counts, FakeTensor):
+            share, rest = divmod(choices, len(self.experts))
+            return [share + (number < rest) for number in range(len(self.experts))]
+        return [int(count) for count in counts.tolist()]
 
     def _route(self, flat: Tensor) -> tuple[Tensor, Tensor]:
         """(N, D) -> shares and numbers of the experts that each token takes, both (N, used)."""
@@ -62,7 +75,7 @@ class Experts(nn.Module):
         return shares, chosen
 
     def _note(self, chances: Tensor, chosen: Tensor) -> None:
-        count = torch.bincount(chosen.flatten(), minlength=len(self.experts))
+        count = self._counts(chosen)
         share = count.to(chances.dtype) / chosen.numel()
         self.imbalance = len(self.experts) * (share * chances.mean(0)).sum()
         if self.by_bias:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..batch import View
 from ..config import ModelConfig
 from .attention import capped
-from .layers import ACTIVATIONS, NORMS, Linear, entry
+from .layers import ACTIVATIONS, NORMS, Dropout, Linear, entry
 
 
 class LanguageHead(Linear):
@@ -85,7 +85,7 @@ class ClassHead(nn.Module):
     def __init__(self, config: ModelConfig, kind: str, *, bias: bool) -> None:
         super().__init__()
         self.transform = entry(POOLED, "pooled", kind)(config)
-        self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.drop = Dropout(config.dropout)
         self.out = Linear(config.d_model, config.labels, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -42,6 +42,28 @@ class Embedding(nn.Embedding):
         """As Linear's."""
 
 
+class Dropout(nn.Module):
+    """In training each channel of x is 0 with probability p, in 256ths, and the others are larger by as much
+    (Srivastava et al. 2014).
+
+    On a CPU torch draws one number for each channel, 30 times as slowly as eight of them are cut out of one.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.p:
+            return x
+        if not x.is_cpu:
+            return F.dropout(x, self.p)
+        drawn = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        dropped = max(1, round(self.p * 256))
+        kept = (drawn.view(torch.uint8)[: x.numel()] >= dropped).view(x.shape)
+        return x * kept.to(x.dtype).mul_(256 / (256 - dropped))
+
+
 class RootMeanSquare(torch.autograd.Function):
     """x (..., E), weight (E,) -> x / sqrt(mean(x^2) + eps) * weight, with its gradient in one go.
 

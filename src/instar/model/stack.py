@@ -13,7 +13,7 @@ from ..config import InputError, ModelConfig
 from .attention import Attention, Kept, Seen, added
 from .cache import KVCache
 from .experts import Experts
-from .layers import MLPS, NORMS, RESIDUALS, Embedding, entry
+from .layers import MLPS, NORMS, RESIDUALS, Dropout, Embedding, entry
 from .positions import POSITIONS
 
 # A norm, one for behind, and what a sublayer does between them.
@@ -59,7 +59,7 @@ class Block(nn.Module):
             self.cross_after = behind(config.d_model, config.norm_eps)
         self.join = entry(RESIDUALS, "residual", config.residual)
         self.order = ORDERS.get(config.residual, _in_turn)
-        self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.drop = Dropout(config.dropout)
 
     def forward(
         self,
@@ -97,7 +97,7 @@ class Stack(nn.Module):
             self.types = Embedding(config.token_types, config.d_model)
         self.positions = entry(POSITIONS, "positions", config.positions)(config)
         self.embed_norm = (norm if config.embed_norm else NORMS["none"])(config.d_model, config.norm_eps)
-        self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.drop = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, number) for number in range(config.layers))
         last = "none" if config.residual == "post" else config.norm
         self.norm = entry(NORMS, "norm", last)(config.d_model, config.norm_eps)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..batch import View
@@ -197,7 +198,8 @@ class Transformer(Stack):
         hidden = self.hidden(tokens, view=view, source=source, source_view=source_view, cache=cache)
         own = next(iter(self.config.heads_of), None)
         if own is None:
-            return self.pool(hidden, view)
+            pooled = self.pool(hidden, view)
+            return F.normalize(pooled, dim=-1) if self.config.normalised else pooled
         return self.heads[own](self.pool(hidden, view) if own == "classify" else hidden)
 
     def imbalance(self) -> Tensor | None:

@@ -1,5 +1,8 @@
 """Text <-> tokens: byte-level BPE trained by us, or a stranger's `tokenizer.json`, in the layout of Hugging Face.
 
+A stranger's WordPiece (BERT) knows words and not bytes: it drops accents, cases and blanks, and a word that it cannot
+spell is its unknown token, so decoding does not give back the text.
+
 Text never becomes a control token. Control tokens come from `document`, which ends a text, and from the structure of a
 chat template, and from nowhere else.
 """

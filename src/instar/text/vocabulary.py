@@ -26,19 +26,22 @@ Spec = dict[str, Any]
 
 # characters that one component may insert, what one character may become in all of them, and how deep and how many
 _MAX_INSERTED, _MAX_GROWTH, _MAX_PARTS, _MAX_DEPTH = 256, 1024, 64, 8
+# characters of the longest word that WordPiece divides
+_MAX_WORD = 200
 # A pattern that is slow on one of these is slow on many texts; what else is slow is stopped by the library's own limit.
 _RUN, _RUNS = 48, " aA1_!\n走"
 _COMPONENTS = {
-    "model": {"BPE"},
+    "model": {"BPE", "WordPiece"},
     "normalizer": {
         "Sequence", "NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace", "Lowercase", "Strip", "StripAccents", "Nmt",
-        "ByteLevel",
+        "ByteLevel", "BertNormalizer",
     },
     "pre_tokenizer": {
         "Sequence", "ByteLevel", "Split", "Metaspace", "Digits", "Punctuation", "Whitespace", "WhitespaceSplit",
+        "BertPreTokenizer",
     },
     "post_processor": {"Sequence", "ByteLevel", "TemplateProcessing", "RobertaProcessing", "BertProcessing"},
-    "decoder": {"Sequence", "ByteLevel", "Replace", "ByteFallback", "Fuse", "Strip", "Metaspace"},
+    "decoder": {"Sequence", "ByteLevel", "Replace", "ByteFallback", "Fuse", "Strip", "Metaspace", "WordPiece"},
 }  # fmt: skip
 
 
@@ -124,10 +127,11 @@ class Vocabulary:
         }  # fmt: skip
         self.size = max(self.ids.values()) + 1
         kinds = {part["type"] for part in _parts(self.spec.get("decoder"))}
-        if not kinds & {"ByteLevel", "ByteFallback", "Metaspace"}:
+        self.inside = _word_piece(self.spec["model"])
+        if not kinds & ({"ByteLevel", "ByteFallback", "Metaspace"} if self.inside is None else {"WordPiece"}):
             raise InputError(
                 f"tokenizer.json: the decoder is {sorted(kinds) or 'missing'}; wanted a byte-level one, or one with "
-                "byte fallback"
+                "byte fallback; for a WordPiece model wanted WordPiece"
             )
         self.byte_level = "ByteLevel" in kinds
         plain = _without_controls(self.spec, self.controls)
@@ -151,6 +155,8 @@ class Vocabulary:
 
     def bytes_of(self, piece: str) -> bytes:
         """The bytes that an ordinary piece of this vocabulary stands for."""
+        if self.inside is not None:
+            return piece[len(self.inside) :].encode() if piece.startswith(self.inside) else f" {piece}".encode()
         if self.byte_level:
             known = all(character in BYTE_OF for character in piece)
             return bytes(BYTE_OF[character] for character in piece) if known else piece.encode()
@@ -160,7 +166,9 @@ class Vocabulary:
 
     @cached_property
     def drops_first_space(self) -> bool:
-        """Whether the decoder takes away the blank that the normalizer puts before every text."""
+        """Whether the decoder takes away the blank that stands before every text."""
+        if self.inside is not None:
+            return True
         for part in _parts(self.spec.get("decoder")):
             if part["type"] == "Strip" and part.get("content") == " " and part.get("start") == 1:
                 return True
@@ -173,6 +181,9 @@ class Vocabulary:
         before: set[str] = set()
         after: set[str] = set()
         for part in _parts(self.spec.get("post_processor")):
+            if part["type"] in ("BertProcessing", "RobertaProcessing"):
+                before.add(_named(part, "cls"))
+                after.add(_named(part, "sep"))
             place = before
             for item in _list(part.get("single"), "single"):
                 token = item.get("SpecialToken") if isinstance(item, Mapping) else None
@@ -298,6 +309,32 @@ def _checked_ids(model: Mapping[str, Any], added: Iterable[Mapping[str, Any]]) -
     if not pieces:
         raise InputError("the vocabulary of tokenizer.json is empty")
     return ids
+
+
+def _word_piece(model: Mapping[str, Any]) -> str | None:
+    """What stands before a piece inside a word (Wu et al. 2016), or None where the model is no WordPiece.
+
+    Words longer than the model's limit are unknown as a whole; finding the pieces of one takes time that grows with the
+    cube of its length.
+    """
+    if model.get("type") != "WordPiece":
+        return None
+    inside, longest = model.get("continuing_subword_prefix", "##"), model.get("max_input_chars_per_word", 100)
+    if not isinstance(inside, str) or not inside:
+        raise InputError(f"tokenizer.json: continuing_subword_prefix is {str(inside)[:40]!r}, wanted a string like ##")
+    if type(longest) is not int or not 0 < longest <= _MAX_WORD:
+        raise InputError(
+            f"tokenizer.json: max_input_chars_per_word is {str(longest)[:40]}, wanted a number from 1 to {_MAX_WORD}"
+        )
+    return inside
+
+
+def _named(part: Spec, role: str) -> str:
+    """The token of a role in the processors of BERT and RoBERTa, which are pairs of text and id."""
+    pair = part.get(role)
+    if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], str):
+        raise InputError(f"tokenizer.json: post_processor has {role}={str(pair)[:60]}, wanted a token and its id")
+    return pair[0]
 
 
 def _pair(merge: str | Sequence[str]) -> tuple[str, str]:

@@ -9,14 +9,32 @@ import re
 from collections.abc import Iterable
 
 from ...config import InputError, ModelConfig, from_dict, unknown
+from .bart import BART
+from .bert import BERT
+from .experts import EXPERTS
 from .family import IGNORED, PLAIN, Family, Foreign
 from .gemma import GEMMA
 from .gpt2 import GPT2
 from .llama import LLAMA
+from .marian import MARIAN
+from .modernbert import MODERNBERT
+from .neox import NEOX
+from .own import OWN
+from .phi import PHI3
+from .rope import check_length
+from .t5 import T5
 
-FAMILIES: dict[str, Family] = {family.architecture: family for family in (*LLAMA, *GEMMA, GPT2)}
+FAMILIES: dict[str, Family] = {
+    family.architecture: family
+    for family in (*LLAMA, *GEMMA, *EXPERTS, PHI3, NEOX, GPT2, *BART, MARIAN, T5, *BERT, *MODERNBERT)
+}
+KNOWN = FAMILIES | {OWN.architecture: OWN}
 _LAYER = re.compile(r"\bblocks\.(\d+)\.")
 _EXPERT = re.compile(r"\bexperts\.(\d+)\.")
+
+
+class NoFamily(InputError):
+    """No family of transformers has this shape."""
 
 
 def config_from_hf(data: Foreign) -> ModelConfig:
@@ -32,29 +50,46 @@ def config_from_hf(data: Foreign) -> ModelConfig:
 
 
 def config_to_hf(config: ModelConfig, dtype: str = "float32", **tokens: int | list[int] | None) -> Foreign:
-    """ModelConfig -> config.json. tokens: bos_token_id and the like. Raises InputError where no family holds it."""
-    family = family_of(config)
+    """ModelConfig -> config.json. tokens: bos_token_id and the like."""
+    family = layout_of(config)
     head = {"architectures": [family.architecture], "model_type": family.model_type, "vocab_size": config.vocab_size}
     tail = {"tie_word_embeddings": config.tied, "dtype": dtype, "torch_dtype": dtype, "use_cache": True}
-    return head | family.write(config) | tail | {"bos_token_id": None, "eos_token_id": None} | tokens
+    said = family.write(config)
+    for key in family.own:
+        if tokens.get(key, said[key]) != said[key]:
+            raise InputError(
+                f"{family.architecture} of position_start={config.position_start} means {key}={said[key]} to "
+                f"transformers, and the tokenizer says {tokens[key]}; set position_start to one more than that"
+            )
+    return head | said | tail | {"bos_token_id": None, "eos_token_id": None} | tokens
 
 
 def family_of(config: ModelConfig) -> Family:
-    """The family that a config of ours is saved as. Raises InputError, naming what no family has."""
+    """The family of transformers that has a shape of ours. Raises NoFamily, naming what none has."""
+    check_length(config)
     for family in FAMILIES.values():
         if family.holds(config):
             return family
-    words = (*PLAIN, "act", "qkv_bias", "bias", "windows")
+    words = (*PLAIN, "act", "qkv_bias", "bias", "windows", "expert_norm", "dense_layers", "balance_by")
     said = ", ".join(f"{word}={getattr(config, word)}" for word in words)
-    raise InputError(f"no known family has {said}; known: {', '.join(FAMILIES)}. It can be trained but not saved")
+    raise NoFamily(f"no known family has {said}; known: {', '.join(FAMILIES)}")
+
+
+def layout_of(config: ModelConfig) -> Family:
+    """The family that a config of ours is saved as: one of transformers' where one has this shape, else our own layout,
+    which nobody else reads."""
+    try:
+        return family_of(config)
+    except NoFamily:
+        return OWN
 
 
 def family_named(data: Foreign) -> Family:
     """The family that a config.json names."""
     names = data.get("architectures") or []
     for name in names:
-        if name in FAMILIES:
-            return FAMILIES[name]
+        if name in KNOWN:
+            return KNOWN[name]
     raise unknown("architecture", ", ".join(map(str, names)) or str(data.get("model_type")), FAMILIES)
 
 
@@ -62,10 +97,13 @@ def foreign_names(family: Family, ours: Iterable[str]) -> dict[str, list[str]]:
     """Their name -> the weights of ours that it holds, in order. Example: h.0.attn.c_attn.bias -> q, k and v's.
     {n} is the layer of either stack, {e} the expert."""
     held: dict[str, list[str]] = {}
-    for name in ours:
+    patterns = {name: _EXPERT.sub("experts.{e}.", _LAYER.sub("blocks.{n}.", name)) for name in ours}
+    names = family.names
+    for pattern in family.instead.keys() & set(patterns.values()):
+        names = {**names, **family.instead[pattern]}
+    for name, pattern in patterns.items():
         n, e = _LAYER.search(name), _EXPERT.search(name)
-        pattern = _EXPERT.sub("experts.{e}.", _LAYER.sub("blocks.{n}.", name))
-        theirs = family.names[pattern].format(n=n and n[1], e=e and e[1])
+        theirs = names[pattern].format(n=n and n[1], e=e and e[1])
         held.setdefault(theirs, []).append(name)
     return held
 

@@ -15,10 +15,15 @@ Foreign = dict[str, Any]
 class Family:
     """names: ours -> theirs, {n} the layer, {e} the expert; several of ours with one name lie in it one after the
     other, by rows. transposed: endings of theirs that are stored (in, out); interleaved: endings of theirs in which
-    ours lie head by head; rows: those of theirs that are our vectors with a first axis of 1. prefix: what some files
-    leave off their names. read and write: their config.json <-> our fields; keys: all that read looks at; fixed: keys
-    and the values that we compute. holds: whether a config of ours is of this family. tied: what a config.json that
-    does not say it means."""
+    ours lie head by head; paired: endings of theirs in which the two channels that are turned together lie side by
+    side; rows: endings of theirs that are our vectors with a first axis of 1. prefix: what some files leave off their
+    names. instead: names that take the place of others in a model that has a certain weight of ours. idle: endings of
+    theirs that old files carry along and nothing is computed with; spare: patterns of whole names of theirs that a file
+    may hold and the architecture does without, which is told; older: endings of theirs in old files -> what they are
+    called now; twins: those of theirs that may be stored twice -> the other name. read and write: their config.json
+    <-> our fields; keys: all that read looks at; fixed: keys and the values that we compute; own: keys of write
+    that a tokenizer's ids must agree with. holds: whether a config of ours is of this family. tied: what a
+    config.json that does not say it means."""
 
     architecture: str
     model_type: str
@@ -30,8 +35,15 @@ class Family:
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     transposed: frozenset[str] = frozenset()
     interleaved: frozenset[str] = frozenset()
+    paired: frozenset[str] = frozenset()
     rows: frozenset[str] = frozenset()
     prefix: str = ""
+    instead: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    idle: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
+    older: Mapping[str, str] = field(default_factory=dict)
+    twins: Mapping[str, str] = field(default_factory=dict)
+    own: frozenset[str] = frozenset()
     tied: bool = False
 
 
@@ -47,6 +59,7 @@ IGNORED = frozenset(
 )
 
 ACTS = {"silu": "silu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+ACTS |= {"swish": "silu", "gelu_fast": "gelu_tanh"}  # older names
 
 # What a decoder computes that has none of what only some families have.
 PLAIN: Foreign = {

@@ -46,7 +46,8 @@ QWEN2_DEFAULTS = {"num_key_value_heads": 32}
 MISTRAL_DEFAULTS = {"num_key_value_heads": 8, "sliding_window": 4096}
 
 
-def read(data: Foreign) -> Foreign:
+def read(data: Foreign, share: float | None = None) -> Foreign:
+    """share: as read_rope takes it."""
     bias = bool(data.get("attention_bias", False))
     if bias != bool(data.get("mlp_bias", False)):
         raise InputError(f"config.json says attention_bias={bias} and not mlp_bias; we compute both or neither")
@@ -62,7 +63,7 @@ def read(data: Foreign) -> Foreign:
         "act": act_of(data, "hidden_act", "silu"),
         "qkv_bias": bias,
         "bias": bias,
-        **read_rope(data),
+        **read_rope(data, share),
     }
 
 

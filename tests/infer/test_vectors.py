@@ -1,0 +1,42 @@
+"""One vector a text."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from instar.config import InputError
+from instar.config.presets import preset
+from instar.infer.vectors import embed
+from instar.model.transformer import Transformer
+from instar.text.tokenizer import Tokenizer
+
+TEXTS = ["The red ball.", "A", "走吧，王明。", "The red ball rolled into the garden and stayed there."]
+TOKENIZER = Tokenizer.train(TEXTS * 3, 384, masks=True)
+BARE = preset(
+    "bert-nano", vocab_size=TOKENIZER.vocab_size, d_model=32, layers=2, heads=4, max_positions=64, heads_of=(),
+    pooling="mean", normalised=True,
+)  # fmt: skip
+MODEL = Transformer(BARE, seed=3).eval()
+
+
+@torch.no_grad()
+def test_vectors_are_the_models_own_in_the_order_of_the_texts():
+    """Whatever stands beside a text and however many are read at once, its vector is that of the text alone."""
+    wanted = torch.cat([MODEL(torch.tensor([TOKENIZER.document(text)])) for text in TEXTS])
+    for batch in (1, 3, 32):
+        assert (embed(MODEL, TOKENIZER, TEXTS, batch=batch) - wanted).abs().max() < 1e-6
+    assert embed(MODEL, TOKENIZER, []).shape == (0, 32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "texts", "message"),
+    [
+        (dict(heads_of=("masked",)), TEXTS, "encoder without a head"),
+        (dict(max_positions=8), TEXTS, "text 3 has .* tokens, and the model reads 1 to 8"),
+    ],
+)
+def test_what_has_no_vector_is_refused(changes, texts, message):
+    """A model that answers otherwise, and a text that is too long, which is never cut."""
+    with pytest.raises(InputError, match=message):
+        embed(Transformer(replace(BARE, **changes)).eval(), TOKENIZER, texts)
