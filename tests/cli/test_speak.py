@@ -5,8 +5,12 @@ import json
 import pytest
 
 import instar
+from instar.config import ModelConfig
 from instar.config.options import SamplingOptions
+from instar.hub.files import save_model
 from instar.infer.text import complete, generate
+from instar.model.transformer import Transformer
+from instar.text.tokenizer import Tokenizer
 
 GREEDY = ["--sampling.strategy", "greedy", "--sampling.max-new-tokens", "6"]
 
@@ -36,6 +40,27 @@ def test_generate_many(grown, cli, loaded):
     assert all(len(answer["ids"]) == len(answer["logprobs"]) for answer in result.json["answers"])
     plain = cli("generate", "--model", grown.sft, *words)
     assert plain.out == "\n".join(answer["prompt"] + answer["text"] + "\n" for answer in result.json["answers"])
+
+
+def test_generate_the_best(grown, cli, loaded):
+    """The n best of beam search with their scores, a blank line between; one answer is shown without."""
+    words = ["--model", grown.sft, "--prompt", "Tom had", "Anna", "--strategy", "beam", "--max-new-tokens", "6"]
+    wanted = complete(*loaded, ["Tom had", "Anna"], SamplingOptions(strategy="beam", beams=3, max_new_tokens=6), n=2)
+    result = cli("generate", *words, "--beams", "3", "--n", "2", "--json")
+    assert "3 beams, length penalty 1, early stopping likely" in result.err
+    assert [(a["text"], a["score"]) for a in result.json["answers"]] == [(a.text, a.score) for a in wanted]
+    plain = cli("generate", *words, "--beams", "3", "--n", "2")
+    assert plain.out == "\n".join(
+        f"{a.score:.4f}  {prompt}{a.text}\n" for prompt, a in zip(["Tom had"] * 2 + ["Anna"] * 2, wanted)
+    )
+    best = cli("generate", "--model", grown.sft, "--prompt", "Tom had", "--beams", "3", "--max-new-tokens", "6")
+    assert best.out == f"Tom had{wanted[0].text}\n"
+    for more, message in (
+        (["--temperature", "0.5"], "strategy=beam does not heed temperature=0.5"),
+        (["--n", "5"], "n=5, wanted from 1 to beams=4"),
+    ):
+        refused = cli("generate", *words, *more)
+        assert (refused.status, message in refused.err) == (2, True)
 
 
 def test_generate_as_a_chat(grown, cli, loaded):
@@ -108,3 +133,27 @@ def test_a_misspelt_command_of_the_chat_is_not_sent_to_the_model(grown, cli, say
     result = cli("chat", "--model", grown.sft, "--json")
     assert "did you mean /reset?" in result.err
     assert json.loads(result.out) == {"messages": []}
+
+
+@pytest.fixture(scope="session")
+def translator(tmp_path_factory):
+    """The folder of an encoder-decoder that nobody has trained."""
+    folder = tmp_path_factory.mktemp("translator")
+    tokenizer = Tokenizer.train(["Anna had a red ball. " * 8], 320)
+    shape = dict(d_model=16, layers=1, encoder_layers=1, heads=2, positions="t5", score_size=1.0, tied=False)
+    save_model(Transformer(ModelConfig(vocab_size=tokenizer.vocab_size, start=tokenizer.pad, **shape)), folder)
+    tokenizer.save(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("how", [["--strategy", "greedy"], ["--beams", "3"]])
+def test_an_encoder_decoder_answers(translator, cli, how):
+    """The prompt is a source and no part of what is shown; it is not for talking with."""
+    strategy = dict(strategy="greedy") if how[0] == "--strategy" else dict(strategy="beam", beams=3)
+    (wanted,) = complete(*instar.load(translator), ["Anna"], SamplingOptions(max_new_tokens=5, **strategy))
+    result = cli("generate", "--model", translator, "--prompt", "Anna", "--max-new-tokens", "5", *how)
+    assert (result.status, result.out) == (0, f"{wanted.text}\n")
+    refused = cli("chat", "--model", translator)
+    assert (refused.status, "an encoder-decoder answers a source and holds no conversation" in refused.err) == (2, True)
+    refused = cli("generate", "--model", translator, "--prompt", "Anna", "--chat", *how)
+    assert (refused.status, "holds no conversation; pass the text alone" in refused.err) == (2, True)

@@ -1,10 +1,14 @@
 """Prompts in all their shapes -> answers; streaming and stops are in tests/traps/test_30."""
 
 import pytest
+import torch
 
-from instar.config import InputError
+from instar.config import InputError, ModelConfig
 from instar.config.options import SamplingOptions
+from instar.infer.conversation import Conversation
+from instar.infer.engine import Engine
 from instar.infer.text import complete, generate, sampling_options, stream
+from instar.model.transformer import Transformer
 
 SAID = "Tom had a 球."
 
@@ -108,3 +112,52 @@ def test_a_closed_stream_works_no_more(tokenizer, parrot):
     pieces.close()
     assert parrot.passes == 1
     assert list(pieces) == []
+
+
+@pytest.fixture
+def translator(tokenizer, make_model):
+    """An encoder-decoder whose answers differ from source to source."""
+    size = tokenizer.vocab_size
+    model = make_model(vocab_size=size, encoder_layers=2, start=tokenizer.pad, max_positions=64)
+    with torch.no_grad():
+        for block in model.blocks:
+            block.cross.out.weight *= 5
+    return model
+
+
+@pytest.mark.parametrize("rules", [{}, {"temperature": 1.0, "seed": 3}, {"beams": 3}], ids=["greedy", "drawn", "beam"])
+def test_an_encoder_decoder_is_given_sources(tokenizer, translator, rules):
+    """A text is read as a document, with its end, as in training; alone, side by side, streamed: the same answers."""
+    texts = ["Anna", "Tom had a ball.", "王明"]
+    answers = generate(translator, tokenizer, texts, max_new_tokens=9, **rules)
+    assert len(set(answers)) == 3
+    ids = [tokenizer.document(text) for text in texts]
+    assert ids[0][-1] == tokenizer.eos
+    assert generate(translator, tokenizer, ids, max_new_tokens=9, **rules) == answers
+    for text, answer in zip(texts, answers):
+        assert generate(translator, tokenizer, text, max_new_tokens=9, **rules) == [answer]
+        assert "".join(stream(translator, tokenizer, text, max_new_tokens=9, **rules)) == answer
+
+
+def test_models_that_cannot_answer_so(tokenizer, translator, make_model):
+    """By name: a conversation with an encoder-decoder, texts for a vocabulary that is not the tokenizer's, an encoder,
+    a model without the head."""
+    with pytest.raises(InputError, match="answers a source and holds no conversation; pass the text alone"):
+        generate(translator, tokenizer, "Anna", chat=True)
+    with pytest.raises(InputError, match="answers a source and holds no conversation; wanted a decoder"):
+        Conversation(translator, tokenizer, SamplingOptions())
+    size = tokenizer.vocab_size
+    other = make_model(vocab_size=size, encoder_layers=1, start=0, source_vocab_size=9)
+    with pytest.raises(InputError, match="the sources of this model have a vocabulary of their own; pass their ids"):
+        generate(other, tokenizer, "Anna")
+    assert len(generate(other, tokenizer, [[1, 8]], max_new_tokens=3)) == 1
+    with pytest.raises(InputError, match="start=-1: it is not known what an answer begins with"):
+        generate(make_model(vocab_size=size, encoder_layers=1), tokenizer, "Anna", max_new_tokens=3)
+    for rules in ({}, {"beams": 2}):
+        with pytest.raises(InputError, match="causal=false: an encoder sees the whole text and cannot continue it"):
+            generate(make_model(vocab_size=size, causal=False), tokenizer, "Anna", **rules)
+        scorer = Transformer(ModelConfig(vocab_size=size, d_model=8, layers=1, heads=2, heads_of=("score",)))
+        with pytest.raises(InputError, match="has no language model's head and cannot continue"):
+            generate(scorer, tokenizer, "Anna", **rules)
+    with pytest.raises(InputError, match="found a source, and a model without an encoder; pass it as the prompt"):
+        Engine(make_model()).submit([1], SamplingOptions(), source=[2])

@@ -10,7 +10,7 @@ from instar.config import ModelConfig
 from instar.config.options import TrainOptions
 from instar.data.loader import Loader
 from instar.model.transformer import Transformer
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 from instar.train.trainer import Trainer
 
 VOCAB = 31
@@ -40,7 +40,9 @@ def one_thread():
 def tiny_trainer(one_thread):
     """A trainer from a seed; options, the loader's and Trainer's own arguments by name."""
 
-    def make(*, objective=next_token, seed=0, compute=torch.float32, batch_rows=6, micro_rows=0, ranks=None, **changes):
+    def make(
+        *, objective=cross_entropy, seed=0, compute=torch.float32, batch_rows=6, micro_rows=0, ranks=None, **changes
+    ):
         torch.manual_seed(seed)
         model = Transformer(CONFIG, seed=seed)
         model.compute = compute

@@ -11,6 +11,8 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +26,7 @@ from instar.config.options import TrainOptions
 from instar.data.loader import Loader
 from instar.model.transformer import Transformer
 from instar.train.dist import join
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 from instar.train.trainer import Trainer
 
 VOCAB, ROWS = 37, 8
@@ -52,39 +54,68 @@ def pad(rows):
     return Batch(tokens, targets, View(keep=keep))
 
 
-def cross_entropy(model, batch):
-    """The loss of one batch, by definition."""
-    logits = model(batch.tokens, view=batch.view)
-    return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE)
+def pad_pairs(rows):
+    """The same rows as what an encoder reads, too."""
+    batch = pad(rows)
+    return replace(batch, source=batch.tokens, source_view=batch.view)
+
+
+def collate(name):
+    return pad_pairs if name == "seq2seq" else pad
+
+
+def by_definition(model, batch, smoothing=0.0):
+    """The loss of one batch."""
+    logits = model(batch.tokens, view=batch.view, source=batch.source, source_view=batch.source_view)
+    return F.cross_entropy(
+        logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, label_smoothing=smoothing
+    )
 
 
 # name -> (objective, rows, the mean loss by definition). A later objective adds a row.
 OBJECTIVES = {
-    "causal": (next_token, make_rows(1.0), cross_entropy),
-    "sft": (next_token, make_rows(0.3), cross_entropy),
+    "causal": (cross_entropy, make_rows(1.0), by_definition),
+    "sft": (cross_entropy, make_rows(0.3), by_definition),
+    "experts": (cross_entropy, make_rows(1.0), by_definition),
+    "masked": (partial(cross_entropy, head="masked"), make_rows(0.3), by_definition),
+    "seq2seq": (
+        partial(cross_entropy, smoothing=0.1), make_rows(1.0), partial(by_definition, smoothing=0.1),
+    ),
+}  # fmt: skip
+
+
+# name -> the shape of its model, where it is another. What balances experts is of each part alone, and left out.
+SHAPES = {
+    "experts": replace(CONFIG, experts=8, d_expert=16, balance=0.0),
+    "masked": replace(CONFIG, causal=False, heads_of=("masked",), head_bias=True),
+    "seq2seq": replace(CONFIG, encoder_layers=1, start=0),
 }
 
 
-def make_model():
-    return Transformer(CONFIG, seed=3).double()
+def make_model(name):
+    return Transformer(SHAPES.get(name, CONFIG), seed=3).double()
 
 
 def make_trainer(name, micro_rows, ranks=None):
     objective, rows, _ = OBJECTIVES[name]
     rank, world = (ranks.rank, ranks.world) if ranks else (0, 1)
-    source = Loader(rows, pad, batch_rows=ROWS, micro_rows=micro_rows, seed=5, rank=rank, world=world)
-    return Trainer(make_model(), objective, source, TrainOptions(steps=3, clip=0.0), ranks=ranks)
+    source = Loader(rows, collate(name), batch_rows=ROWS, micro_rows=micro_rows, seed=5, rank=rank, world=world)
+    return Trainer(make_model(name), objective, source, TrainOptions(steps=3, clip=0.0), ranks=ranks)
 
 
 def gradients(model):
-    return {name: weight.grad.clone() for name, weight in model.named_parameters()}
+    """An expert that no token was given has none, which is nothing."""
+    return {
+        name: torch.zeros_like(weight) if weight.grad is None else weight.grad.clone()
+        for name, weight in model.named_parameters()
+    }
 
 
 def one_big_batch(name):
     """Loss and gradients of the first step, taken whole."""
     _, rows, loss_of = OBJECTIVES[name]
-    source = Loader(rows, pad, batch_rows=ROWS, seed=5)
-    model = make_model()
+    source = Loader(rows, collate(name), batch_rows=ROWS, seed=5)
+    model = make_model(name)
     loss = loss_of(model, next(source))
     loss.backward()
     return loss.item(), gradients(model)

@@ -19,7 +19,7 @@ from instar.data.packing import best_fit, one_each
 from instar.data.shards import Section, store_in_memory
 from instar.infer.text import generate
 from instar.model.transformer import Transformer
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 from instar.train.trainer import Trainer
 
 END, VOCAB, SAMPLES = 0, 48, 20  # END pads and ends
@@ -56,7 +56,7 @@ def test_greedy_answers_stop(packing):
     store = make_store()
     model = Transformer(ModelConfig(vocab_size=VOCAB, d_model=32, layers=2, heads=2, max_positions=32))
     source = Loader(packing(store.lengths, 16), Collate(store, 16, END), batch_rows=8, seed=1)
-    Trainer(model, next_token, source, TrainOptions(steps=150, lr=1e-2, weight_decay=0.0)).fit()
+    Trainer(model, cross_entropy, source, TrainOptions(steps=150, lr=1e-2, weight_decay=0.0)).fit()
     samples = make_samples()
     answers = generate(model.eval(), None, [question for question, _ in samples], max_new_tokens=12)
     cut = [ids[: ids.index(END)] if END in ids else None for ids in map(list, answers)]

@@ -20,7 +20,7 @@ from instar.text.tokenizer import Tokenizer
 from instar.train import stages
 from instar.train.checkpoint import Checkpoints
 from instar.train.commit import verify
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,13 +30,13 @@ class Dies(BaseException):
 
 
 def watched(read, dies_at=0):
-    """next_token that notes a hash of every batch, and dies in the given call."""
+    """cross_entropy that notes a hash of every batch, and dies in the given call."""
 
     def objective(model, batch):
         read.append(sha256(batch.tokens.numpy().tobytes() + batch.targets.numpy().tobytes()).hexdigest())
         if len(read) == dies_at:
             raise Dies
-        return next_token(model, batch)
+        return cross_entropy(model, batch)
 
     return objective
 
@@ -117,7 +117,7 @@ def test_a_stage_that_was_stopped_is_the_same_run(files, tmp_path, monkeypatch, 
     plan, run = {"pretrain": (pretraining, stages.pretrain), "sft": (teaching, stages.sft)}[stage]
     options = plan(files, tmp_path / "parts", dtype)
     run(replace(options, out=str(tmp_path / "whole")))
-    usual, calls = stages.next_token, []
+    usual, calls = stages.cross_entropy, []
 
     def interrupted(model, batch, **named):
         calls.append(model.training)
@@ -125,7 +125,7 @@ def test_a_stage_that_was_stopped_is_the_same_run(files, tmp_path, monkeypatch, 
             os.kill(os.getpid(), signal.SIGUSR1)
         return usual(model, batch, **named)
 
-    monkeypatch.setattr(stages, "next_token", interrupted)
+    monkeypatch.setattr(stages, "cross_entropy", interrupted)
     with pytest.raises(Interrupted, match="stopped at step 6 of 9"):
         run(options)
     monkeypatch.undo()

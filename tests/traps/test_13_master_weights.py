@@ -13,7 +13,7 @@ from instar.config import ModelConfig
 from instar.config.options import TrainOptions
 from instar.data.loader import Loader
 from instar.model.transformer import Transformer
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 from instar.train.trainer import Trainer
 
 VOCAB = 64
@@ -37,7 +37,7 @@ def moved_share(model, **changes):
             seen |= weight.grad != 0
 
     options = TrainOptions(**{**vars(OPTIONS), **changes})
-    Trainer(model, next_token, Loader(rows, collate, batch_rows=8), options, on_step=[note]).fit()
+    Trainer(model, cross_entropy, Loader(rows, collate, batch_rows=8), options, on_step=[note]).fit()
     moved = sum(int(((old != new) & seen).sum()) for old, new, seen in zip(before, model.parameters(), reached))
     return moved / sum(int(seen.sum()) for seen in reached)
 
@@ -63,7 +63,7 @@ def test_weights_in_bf16_would_stand_still():
 def test_weights_gradients_and_moments_are_fp32(model):
     """Nothing that accumulates is kept in bf16, while the hidden states are."""
     rows = torch.randint(0, VOCAB, (8, 17))
-    trainer = Trainer(model, next_token, Loader(rows, collate, batch_rows=8), OPTIONS)
+    trainer = Trainer(model, cross_entropy, Loader(rows, collate, batch_rows=8), OPTIONS)
     trainer.advance()
     assert model.hidden(rows).dtype == torch.bfloat16
     kept = [*model.parameters(), *trainer.optimizer.gradients(), *trainer.optimizer.state().values()]
@@ -75,7 +75,9 @@ def test_weight_decay_still_acts(model):
     matrix = model.blocks[0].feed_forward.up.weight
     before = matrix.detach().clone()
     options = TrainOptions(**{**vars(OPTIONS), "weight_decay": 0.1})
-    trainer = Trainer(model, next_token, Loader(torch.zeros(1, 2, dtype=torch.int64), collate, batch_rows=1), options)
+    trainer = Trainer(
+        model, cross_entropy, Loader(torch.zeros(1, 2, dtype=torch.int64), collate, batch_rows=1), options
+    )
     for _ in range(100):
         matrix.grad = torch.zeros_like(matrix)
         trainer.optimizer.step(1.0)

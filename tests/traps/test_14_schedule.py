@@ -16,7 +16,7 @@ from instar.config.options import TrainOptions
 from instar.data.loader import Loader
 from instar.model.transformer import Transformer
 from instar.train.dist import Alone
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 from instar.train.trainer import Trainer
 
 CONFIG = ModelConfig(vocab_size=32, d_model=8, layers=1, heads=1, max_positions=16)
@@ -45,7 +45,7 @@ def collate(rows):
     return Batch(tokens[:, :-1], tokens[:, 1:])
 
 
-def rates(schedule, *, micro_rows=0, ranks=None, objective=next_token, optimizer="adamw", steps=STEPS):
+def rates(schedule, *, micro_rows=0, ranks=None, objective=cross_entropy, optimizer="adamw", steps=STEPS):
     """(recorded, used by the optimizer) learning rate of each step."""
     rows = torch.randint(0, 32, (16, 9), generator=torch.Generator().manual_seed(1))
     source = Loader(rows, collate, batch_rows=8, micro_rows=micro_rows)
@@ -81,7 +81,7 @@ def test_a_skipped_step_does_not_move_the_schedule():
     calls = iter(range(STEPS))
 
     def objective(model, batch):
-        loss = next_token(model, batch)
+        loss = cross_entropy(model, batch)
         total, count = loss.terms["loss"]
         return Loss({"loss": (total * (math.nan if next(calls) in (3, 4, 8) else 1.0), count)})
 

@@ -29,10 +29,23 @@ SHAPES = {
     ),
     "olmo2": replace(LLAMA, residual="inside", qk_norm_whole=True),
     "gpt2": preset("gpt2", vocab_size=61, d_model=24, layers=2, heads=4, max_positions=32),
+    "none": replace(LLAMA, positions="none"),
+    "sinusoidal": replace(LLAMA, positions="sinusoidal", residual="post"),
+    "t5": replace(LLAMA, positions="t5", kv_heads=2, relative_buckets=8, relative_distance=12),
+    "alibi, windows": replace(LLAMA, positions="alibi", kv_heads=2, windows=(4, 0)),
+    "mixtral": replace(LLAMA, experts=4, kv_heads=2, windows=(5, 5)),
+    "qwen3 moe": replace(LLAMA, experts=5, experts_used=3, expert_norm=False, dense_layers=(0,), qk_norm=True),
+    "ernie": replace(LLAMA, experts=4, balance_by="bias"),
+    "neox": replace(
+        LLAMA, head_size=8, norm="layer", mlp="plain", residual="parallel", rotary_share=0.5, bias=True, qkv_bias=True
+    ),
+    "yarn": replace(LLAMA, rope_scaling=RopeScaling("yarn", 4.0, original_positions=8, fast=4.0, slow=0.5)),
+    "dynamic past its context": replace(LLAMA, rope_scaling=RopeScaling("dynamic", 4.0, original_positions=8)),
 }  # fmt: skip
 LENGTHS = [24, 7, 13, 1]
-# fp32 sums in another order; gaps of 1.0e-5 were seen on a CPU without AVX-512
-PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 2e-5)]
+CAPACITY = 32  # tokens that a row of the cache has room for
+# fp32 sums in another order; gaps of 3.2e-5 were seen
+PRECISIONS = [(torch.float64, 1e-10), (torch.float32, 1e-4)]
 
 
 @pytest.fixture(params=[f"{shape}, {dtype}" for shape in SHAPES for dtype, _ in PRECISIONS])
@@ -41,18 +54,22 @@ def case(request):
     name, _, kind = request.param.rpartition(", ")
     dtype, near = next(pair for pair in PRECISIONS if str(pair[0]) == kind)
     model = Transformer(SHAPES[name]).to(dtype).eval()
+    generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for weight in model.parameters():  # logits of a new model are too small for details to show
             weight *= 5 if weight.ndim > 1 and weight is not model.embed.weight else 1
-        tokens = torch.randint(0, 61, (4, 24), generator=torch.Generator().manual_seed(3))
+        tokens = torch.randint(0, 61, (4, CAPACITY), generator=generator)
+        for weight in [*model.parameters(), *model.buffers()]:
+            if not weight.any():  # biases and distances
+                weight.copy_(torch.randn(weight.shape, generator=generator))
         std = model(tokens).std()
         for weight in model.norm.parameters():
             weight /= std
-        logits = model(tokens)
-    return model, tokens, logits, near
+        logits = model(tokens)  # as long as the cache: `dynamic` stretches by the longest that a text may become
+    return model, tokens[:, :24], logits[:, :24], near
 
 
-def new_cache(model, rows=4, capacity=32):
+def new_cache(model, rows=4, capacity=CAPACITY):
     return KVCache(model.config, rows, capacity, dtype=model.embed.weight.dtype)
 
 

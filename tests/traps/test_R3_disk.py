@@ -57,9 +57,9 @@ def limited(size):
 def train_on_a_full_disk(folder, asynchronous):
     """Ten steps, each under a limit of its own, the last of a second run under one that is too low."""
     torch.set_num_threads(1)
-    usual, steps, told = stages.next_token, [], {}
+    usual, steps, told = stages.cross_entropy, [], {}
 
-    def next_token(model, batch, **named):
+    def cross_entropy(model, batch, **named):
         if model.training:
             here = Checkpoints(folder / "run" / "checkpoints")
             told[len(steps)] = [int(path.name[5:]) for path in here.steps() if verify(path)]
@@ -67,7 +67,7 @@ def train_on_a_full_disk(folder, asynchronous):
             steps.append(0)
         return usual(model, batch, **named)
 
-    stages.next_token = next_token
+    stages.cross_entropy = cross_entropy
     plan, said, limits = options(folder), [], SIZES
     plan = replace(plan, checkpoint=replace(plan.checkpoint, asynchronous=asynchronous))
     report = stages.pretrain(plan, say=said.append)
@@ -189,11 +189,11 @@ def small_disk(tmp_path):
 def test_a_small_file_system_that_fills_up(small_disk, tmp_path, monkeypatch):
     """T3. A real ENOSPC: after step 2 somebody else fills the disk; the run goes on to the step where he makes room,
     says what each save needed, and ends with a whole checkpoint."""
-    said, filler, usual = [], small_disk / "filler", stages.next_token
+    said, filler, usual = [], small_disk / "filler", stages.cross_entropy
     plan = options(tmp_path)
     steps = []
 
-    def next_token(model, batch, **named):
+    def cross_entropy(model, batch, **named):
         if model.training:
             steps.append(0)
             if len(steps) == 3:
@@ -204,7 +204,7 @@ def test_a_small_file_system_that_fills_up(small_disk, tmp_path, monkeypatch):
                 filler.unlink()
         return usual(model, batch, **named)
 
-    monkeypatch.setattr(stages, "next_token", next_token)
+    monkeypatch.setattr(stages, "cross_entropy", cross_entropy)
     plan = replace(plan, out=str(small_disk / "run"), train=replace(plan.train, steps=7))
     assert stages.pretrain(plan, say=said.append)["steps"] == 7
     warnings = [text for text in said if "No space left on device): it takes about " in text]

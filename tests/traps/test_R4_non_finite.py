@@ -20,7 +20,7 @@ from instar.text.tokenizer import Tokenizer
 from instar.train import stages
 from instar.train.callbacks import SkippedLog
 from instar.train.checkpoint import Checkpoints
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 from instar.train.trainer import MANY, SPAN
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,11 +44,11 @@ class _Harm(torch.autograd.Function):
 
 
 def poisoned(*steps, harm="loss inf"):
-    """next_token, harmed in the given steps, numbered from 1."""
+    """cross_entropy, harmed in the given steps, numbered from 1."""
     seen = []
 
     def objective(model, batch, **named):
-        loss = next_token(model, batch, **named)
+        loss = cross_entropy(model, batch, **named)
         if model.training:
             seen.append(0)
             if len(seen) in steps:
@@ -165,7 +165,7 @@ def test_a_run_tells_what_it_skipped(tmp_path, monkeypatch):
         checkpoint=CheckpointOptions(every=3),
     )  # fmt: skip
     said = []
-    monkeypatch.setattr(stages, "next_token", poisoned(5))
+    monkeypatch.setattr(stages, "cross_entropy", poisoned(5))
     report = stages.pretrain(options, say=said.append)
     assert report["skipped_steps"] == 1
     assert math.isfinite(report["training_loss"])
@@ -173,7 +173,7 @@ def test_a_run_tells_what_it_skipped(tmp_path, monkeypatch):
     assert (line["step"], line["loss"]) == (5, "inf")
     assert all(row["pieces"] and any(text in "".join(row["texts"]) for text in ("has", "the")) for row in line["rows"])
     assert any("step 5 was skipped" in text for text in said)
-    monkeypatch.setattr(stages, "next_token", poisoned(*range(5, 30)))
+    monkeypatch.setattr(stages, "cross_entropy", poisoned(*range(5, 30)))
     with pytest.raises(Diverged):
         stages.pretrain(replace(options, out=str(tmp_path / "bad"), train=replace(options.train, steps=20)))
     assert [path.name for path in Checkpoints(tmp_path / "bad" / "checkpoints").steps()] == [

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from ..config import InputError, unknown
 from ..config.flags import parse
-from ..config.options import ChatOptions, GenerateOptions, Machine
+from ..config.options import BEAMING, ChatOptions, GenerateOptions, Machine, SamplingOptions
 from .screen import Screen
+
+Speaking = TypeVar("Speaking", GenerateOptions, ChatOptions)
 
 
 def generate(arguments: list[str]) -> None:
     """Continue one or more prompts."""
-    options = parse(GenerateOptions, arguments, program="instar generate")
+    options = parse(GenerateOptions, arguments, program="instar generate", start=_start(GenerateOptions))
     from ..infer.sampling import describe
 
     screen = Screen(options)
     model, tokenizer = load_here(options, options.model)
     screen.say(describe(options.sampling))
-    if len(options.prompt) == options.n == 1 and not options.json:
+    if len(options.prompt) == options.n == 1 and not options.json and options.sampling.strategy != "beam":
         _stream(screen, options, model, tokenizer)
     else:
         _complete(screen, options, model, tokenizer)
@@ -33,29 +35,37 @@ def _stream(screen: Screen, options: GenerateOptions, model: Any, tokenizer: Any
 
     (prompt,) = options.prompt
     pieces = stream(model, tokenizer, prompt, options=options.sampling, seed=options.seed, chat=options.chat)
-    screen.write("" if options.chat else prompt)
+    screen.write(_said_before(options, model, prompt))
     _write_all(screen, pieces)
 
 
 def _complete(screen: Screen, options: GenerateOptions, model: Any, tokenizer: Any) -> None:
-    """Several answers, side by side, with an empty line between them."""
+    """Several answers, side by side, with an empty line between them; the n best of beam search with their scores."""
     from ..infer.text import complete
 
     answers = complete(
         model, tokenizer, options.prompt, options.sampling, n=options.n, seed=options.seed, chat=options.chat
     )
     prompts = [prompt for prompt in options.prompt for _ in range(options.n)]
-    screen.write("\n".join(("" if options.chat else p) + a.text + "\n" for p, a in zip(prompts, answers)))
+    scores = ["" if a.score is None or options.n == 1 else f"{a.score:.4f}  " for a in answers]
+    shown = [_said_before(options, model, prompt) + a.text for prompt, a in zip(prompts, answers)]
+    screen.write("\n".join(score + text + "\n" for score, text in zip(scores, shown)))
     said = [
         {"prompt": prompt, "text": a.text, "ids": a.ids, "logprobs": a.logprobs, "finish": a.finish}
+        | ({} if a.score is None else {"score": a.score})
         for prompt, a in zip(prompts, answers)
     ]
     screen.finish({"answers": said})
 
 
+def _said_before(options: GenerateOptions, model: Any, prompt: str) -> str:
+    """The text that an answer goes on from, for the eye; a message and a source are no part of it."""
+    return "" if options.chat or model.config.encoder_layers else prompt
+
+
 def chat(arguments: list[str]) -> None:
     """Talk with a model until Ctrl-D."""
-    options = parse(ChatOptions, arguments, program="instar chat")
+    options = parse(ChatOptions, arguments, program="instar chat", start=_start(ChatOptions))
     from ..infer.conversation import Conversation
     from ..infer.sampling import describe
 
@@ -72,6 +82,18 @@ def chat(arguments: list[str]) -> None:
         elif text:
             _answer(screen, conversation.answer(text))
     screen.finish({"messages": conversation.messages})
+
+
+def _start(kind: type[Speaking]) -> Callable[[dict[str, Any]], Speaking]:
+    """What a command begins with: to draw as it is used to, or to search, where that is what the words mean."""
+
+    def start(said: dict[str, Any]) -> Speaking:
+        asked = said.get("sampling")
+        asked = asked if isinstance(asked, Mapping) else {}
+        searches = asked.get("strategy", "beam" if any(name in asked for name in BEAMING) else None) == "beam"
+        return kind(sampling=SamplingOptions(strategy="beam")) if searches else kind()
+
+    return start
 
 
 def load_here(options: Machine, name: str) -> Any:

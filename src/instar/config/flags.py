@@ -68,6 +68,7 @@ def _take_config(words: list[str]) -> tuple[dict[str, Any], list[str]]:
 def _read_flags(cls: type, words: list[str]) -> dict[str, Any]:
     """Words -> the nested mapping they say. Raises InputError for an unknown flag or a value of another type."""
     kinds = {name: _kind(cls, name) for name in option_names(cls)}
+    short = _short_names(cls, kinds)
     positional = [f.name for f in dataclasses.fields(cls) if f.metadata.get("positional")]
     said: dict[str, Any] = {}
     while words:
@@ -79,13 +80,21 @@ def _read_flags(cls: type, words: list[str]) -> dict[str, Any]:
             continue
         spelt, equals, value = word[2:].partition("=")
         name = spelt.replace("-", "_")
-        option, kind = _find(name, kinds)
+        name = short.get(name, name)
+        option, kind = _find(name, kinds | short)
         if kind is bool:
             _put(said, option, _switch(word, value) if equals else option == name)
             continue
         values = [value] if equals else _take_values(words, many=get_origin(kind) is tuple)
         _put(said, option, _convert(f"--{spelt}", kind, values))
     return said
+
+
+def _short_names(cls: type, kinds: Mapping[str, Any]) -> dict[str, str]:
+    """What may be said without its group, where the group says so: "beams" -> "sampling.beams"."""
+    open = {f.name for f in dataclasses.fields(cls) if f.metadata.get("short")}
+    split = {option: option.partition(".") for option in kinds}
+    return {leaf: option for option, (group, _, leaf) in split.items() if group in open and leaf not in kinds}
 
 
 def _find(name: str, kinds: Mapping[str, Any]) -> tuple[str, Any]:

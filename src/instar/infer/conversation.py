@@ -9,6 +9,7 @@ from ..config import InputError
 from ..config.options import SamplingOptions
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
+from .prompt import check_speaks
 from .text import stream
 
 Message = dict[str, str]
@@ -20,6 +21,10 @@ class Conversation:
     def __init__(
         self, model: Transformer, tokenizer: Tokenizer, options: SamplingOptions, *, system: str = "", seed: int = 0
     ) -> None:
+        """Raises InputError for a model that cannot hold one."""
+        check_speaks(model)
+        if model.config.encoder_layers:
+            raise InputError("an encoder-decoder answers a source and holds no conversation; wanted a decoder")
         self.model, self.tokenizer, self.options, self.seed = model, tokenizer, options, seed
         self.system = [{"role": "system", "content": system}] if system else []
         self.messages: list[Message] = list(self.system)

@@ -20,20 +20,22 @@ from ..config import InputError
 from ..config.options import SamplingOptions
 from ..model.cache import KVCache
 from ..model.transformer import Transformer
+from .prompt import check_prompt, check_source, check_speaks, new_cache, read
 from .sampling import Rules, Said, check, draws, logprob, penalises
 
 Finish = Literal["stop", "length", "cancelled"]
-PREFILL = 8192  # tokens of prompts read in one step, padding included
+PREFILL = 8192  # tokens of prompts, or of sources, read in one step, padding included
 CAPACITY = 4096  # tokens of a request where the caller names no number
 
 
 @dataclass(eq=False)
 class Request:
-    """One answer in the making. ids: what was said so far, without the stop; logprobs: of each id, in nats, under the
-    model's own distribution; finish: None while it goes on."""
+    """One answer in the making. source: what an encoder-decoder answers, else empty; ids: what was said so far, without
+    the stop; logprobs: of each id, in nats, under the model's own distribution; finish: None while it goes on."""
 
     number: int
     prompt: list[int]
+    source: list[int]
     options: SamplingOptions
     luck: torch.Generator
     stops: frozenset[int]
@@ -62,17 +64,20 @@ class Engine:
         *,
         slots: int = 64,
         capacity: int | None = None,
+        source_capacity: int | None = None,
         stops: Iterable[int] = (),
     ) -> None:
         """slots: requests that run at a time; capacity: tokens that the longest reads, prompt and answer, by default
-        what the model reads up to 4096; stops: ids that end every answer."""
+        what the model reads up to 4096; source_capacity: tokens of the longest source, as much by default; stops: ids
+        that end every answer. Raises InputError for a model that cannot continue a text."""
         if slots < 1:
             raise InputError(f"slots={slots}, wanted at least 1")
+        check_speaks(model)
         self.model = model
         self.capacity = min(capacity or CAPACITY, model.config.max_positions)
+        self.source_capacity = min(source_capacity or CAPACITY, model.config.max_positions)
         self.stops = frozenset(stops)
-        dtype = model.compute or model.embed.weight.dtype
-        self.cache = KVCache(model.config, slots, self.capacity, dtype=dtype, device=model.device)
+        self.cache = new_cache(model, slots, self.capacity, self.source_capacity)
         self.waiting: deque[Request] = deque()
         self.running: dict[int, Request] = {}  # by row
         self._free = list(range(slots))
@@ -86,33 +91,28 @@ class Engine:
         return bool(self.waiting or self.running)
 
     def submit(
-        self, prompt: Sequence[int], options: SamplingOptions, *, seed: int | None = None, stops: Iterable[int] = ()
+        self,
+        prompt: Sequence[int],
+        options: SamplingOptions,
+        *,
+        source: Sequence[int] | None = None,
+        seed: int | None = None,
+        stops: Iterable[int] = (),
     ) -> Request:
-        """Queue a prompt. seed: of this request's own draws, by default its number. Raises InputError, before any
-        work, where the prompt is empty, holds an unknown id, or leaves no room for max_new_tokens."""
+        """Queue a prompt. source: what an encoder-decoder is to answer, whose prompt may be empty: it then begins with
+        the model's `start`. seed: of this request's own draws, by default its number. Raises InputError, before any
+        work, where the prompt is empty, holds an unknown id, or leaves no room for max_new_tokens; and for a source
+        that is missing, not wanted, or not as the model can read it."""
         check(options)
-        self._check_room(len(prompt), options.max_new_tokens)
-        if not 0 <= min(prompt) <= max(prompt) < self.model.config.vocab_size:
-            raise InputError(f"the prompt holds ids outside 0 to {self.model.config.vocab_size - 1}")
+        if options.strategy == "beam":
+            raise InputError("sampling.strategy=beam: an engine says one token at a time; call infer.beam.beam_search")
+        source = check_source(self.model, source, self.source_capacity)
+        prompt = check_prompt(self.model, prompt, options.max_new_tokens, self.capacity)
         number = next(self._numbers)
         luck = _luck(number if seed is None else seed)
-        request = Request(number, [int(id) for id in prompt], options, luck, self.stops | frozenset(stops))
+        request = Request(number, prompt, source, options, luck, self.stops | frozenset(stops))
         self.waiting.append(request)
         return request
-
-    def _check_room(self, asked: int, wanted: int) -> None:
-        """The last token of an answer is never read, so it needs no room."""
-        if not asked:
-            raise InputError("the prompt is empty; a model needs at least one token to continue")
-        if asked + wanted - 1 > self.capacity:
-            whose = (
-                "the model reads" if self.capacity == self.model.config.max_positions else "this engine has room for"
-            )
-            most = self.capacity + 1 - asked
-            remedy = f"ask for at most {most}" if most > 0 else "shorten the prompt"
-            raise InputError(
-                f"the prompt has {asked} tokens and {wanted} more are wanted, but {whose} {self.capacity}; {remedy}"
-            )
 
     def cancel(self, request: Request) -> None:
         """End a request where it stands; its row is free for the next."""
@@ -147,7 +147,7 @@ class Engine:
         admitted: list[Request] = []
         longest = 0
         while self.waiting and self._free:
-            longest = max(longest, len(self.waiting[0].prompt))
+            longest = max(longest, len(self.waiting[0].prompt), len(self.waiting[0].source))
             if admitted and longest * (len(admitted) + 1) > PREFILL:
                 break
             request = self.waiting.popleft()
@@ -172,16 +172,9 @@ class Engine:
         return self._crew
 
     def _read(self, crew: Crew) -> Tensor:
-        """Read prompts into empty rows, padded on the right and trimmed again -> logits (B, V) behind each."""
-        lengths = [len(request.prompt) for request in crew.requests]
-        tokens = torch.zeros(len(lengths), max(lengths), dtype=torch.int64)
-        for row, request in zip(tokens, crew.requests):
-            row[: len(request.prompt)] = torch.tensor(request.prompt)
-        crew.cache.release()
-        hidden = self.model.hidden(tokens.to(self.model.device), cache=crew.cache)
-        crew.cache.trim(lengths)
-        ends = torch.tensor(lengths, device=hidden.device) - 1
-        return self.model.heads["lm"](hidden[torch.arange(len(lengths), device=hidden.device), ends])
+        """Read prompts into empty rows -> logits (B, V) behind each."""
+        prompts, sources = ([getattr(request, side) for request in crew.requests] for side in ("prompt", "source"))
+        return read(self.model, prompts, crew.cache, sources if self.model.config.encoder_layers else None)
 
     def _continue(self, crew: Crew) -> Tensor:
         """Read the last token that each request said -> logits (B, V) behind it."""
@@ -194,15 +187,12 @@ class Engine:
         shaped = logits
         if rules.penalising and self._said is not None:
             shaped = rules.penalise(logits, *self._said.at(crew.rows))
+        shaped = crew.hold(shaped)
         ids = rules.choose(shaped, crew.luck() if rules.drawing else None)
         if self._said is not None:
             self._said.add(crew.rows, ids)
         numbers, chances = torch.stack((ids.to(logits.dtype), logprob(logits, ids))).tolist()
-        if any(chance != chance for chance in chances):
-            raise InputError(
-                "the model's logits are not numbers: its weights are damaged, or too large for half precision; "
-                "check the folder, or load it with dtype fp32"
-            )
+        check_numbers(chances)
         return [self._record(*said) for said in zip(crew.requests, map(int, numbers), chances)]
 
     def _record(self, request: Request, id: int, chance: float) -> Event:
@@ -246,6 +236,28 @@ class Crew:
             for request in self.requests
         ]
         return torch.tensor(numbers, dtype=torch.float64)
+
+    def hold(self, logits: Tensor) -> Tensor:
+        """logits (B, V), where rows that have to say more first cannot end."""
+        short = [
+            (row, list(request.stops))
+            for row, request in enumerate(self.requests)
+            if len(request.ids) < request.options.min_new_tokens and request.stops
+        ]
+        if short:
+            logits = logits.clone()
+            for row, stops in short:
+                logits[row, stops] = -torch.inf
+        return logits
+
+
+def check_numbers(chances: Iterable[float]) -> None:
+    """Raise InputError where log-probabilities are not numbers."""
+    if any(chance != chance for chance in chances):
+        raise InputError(
+            "the model's logits are not numbers: its weights are damaged, or too large for half precision; "
+            "check the folder, or load it with dtype fp32"
+        )
 
 
 @contextmanager

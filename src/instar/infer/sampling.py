@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..config import InputError, unknown
-from ..config.options import SamplingOptions
+from ..config.options import BEAMING, DRAWING, PENALTIES, SamplingOptions
 
 Rule = Callable[[Tensor], Tensor]
 Value = float | Tensor  # one for all rows, or (B, 1)
@@ -28,9 +28,13 @@ NUMBERS: dict[str, tuple[type, float, float]] = {
     "repetition_penalty": (float, 0.01, 100),
     "presence_penalty": (float, -100, 100),
     "frequency_penalty": (float, -100, 100),
+    "beams": (int, 1, 4096),
+    "length_penalty": (float, -10, 10),
+    "min_new_tokens": (int, 0, 2**31),
     "max_new_tokens": (int, 1, 2**31),
 }
-STRATEGIES = ("greedy", "sample")
+STRATEGIES = ("greedy", "sample", "beam")
+STOPPING = ("likely", "full", "never")
 COLDEST = 0.001
 
 
@@ -132,9 +136,11 @@ def logprob(logits: Tensor, ids: Tensor) -> Tensor:
 
 
 def check(options: SamplingOptions) -> None:
-    """Raise InputError for a figure outside its range."""
+    """Raise InputError for a figure outside its range, and for rules that the strategy does not heed."""
     if options.strategy not in STRATEGIES:
         raise unknown("sampling.strategy", str(options.strategy), STRATEGIES)
+    if options.early_stopping not in STOPPING:
+        raise unknown("sampling.early_stopping", str(options.early_stopping), STOPPING)
     for name, (kind, least, most) in NUMBERS.items():
         value: Any = getattr(options, name)
         if type(value) not in (int, kind) or not least <= value <= most:
@@ -146,6 +152,22 @@ def check(options: SamplingOptions) -> None:
         )
     if not all(isinstance(text, str) and text for text in options.stop):
         raise InputError(f"sampling.stop={options.stop!r}, wanted texts, none of them empty: that stops every answer")
+    if options.min_new_tokens > options.max_new_tokens:
+        raise InputError(
+            f"sampling.min_new_tokens={options.min_new_tokens} is above max_new_tokens={options.max_new_tokens}"
+        )
+    if lost := unheeded(options):
+        said = ", ".join(f"{name}={getattr(options, name)}" for name in lost)
+        remedy = "leave it out, or say strategy sample" if options.strategy == "beam" else "say strategy beam"
+        raise InputError(f"sampling.strategy={options.strategy} does not heed {said}; {remedy}")
+
+
+def unheeded(options: SamplingOptions) -> list[str]:
+    """Rules that were asked for and would do nothing. Greedy rows may carry rules of drawing, so that one word
+    switches between the two."""
+    names = (*DRAWING, *PENALTIES, "stop") if options.strategy == "beam" else BEAMING
+    neutral = SamplingOptions()
+    return [name for name in names if getattr(options, name) != getattr(neutral, name)]
 
 
 def draws(options: SamplingOptions) -> bool:
@@ -161,9 +183,14 @@ def penalises(options: SamplingOptions) -> bool:
 def describe(options: SamplingOptions) -> str:
     """What really decides the next token, for the eye. Example: "temperature 0.8, top p 0.95"."""
     neutral = SamplingOptions()
-    quiet = {"strategy", "max_new_tokens", "stop"}
+    if options.strategy == "beam":
+        return (
+            f"{options.beams} beams, length penalty {options.length_penalty:g}, early stopping {options.early_stopping}"
+            + (f", at least {options.min_new_tokens} tokens" if options.min_new_tokens else "")
+        )
+    quiet = {"strategy", "max_new_tokens", "stop", *BEAMING}
     if not draws(options):
-        quiet |= {"temperature", "top_k", "top_p", "min_p"}
+        quiet |= set(DRAWING)
     said = [
         f"{field.name.replace('_', ' ')} {getattr(options, field.name):g}"
         for field in fields(options)

@@ -7,24 +7,26 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..config import InputError, unknown
-from ..config.options import SamplingOptions
+from ..config.options import BEAMING, DRAWING, SamplingOptions
 from ..model.transformer import Transformer
 from ..text.tokenizer import Stream, Tokenizer
+from .beam import Hypothesis, beam_search
 from .engine import Engine, Event, Finish, Request
+from .prompt import check_speaks
 
 Prompt = str | Sequence[Mapping[str, Any]] | Sequence[int]  # a text, messages, or ids
-DRAWING = ("temperature", "top_k", "top_p", "min_p")
 
 
 @dataclass(frozen=True)
 class Completion:
     """One answer. text: without the stop text; ids: all that was said, to the end of a stop text; logprobs: of each id,
-    in nats; finish: stop (a stop token or text), or length."""
+    in nats; finish: stop (a stop token or text), or length; score: by which beam search ranks it."""
 
     text: str
     ids: list[int]
     logprobs: list[float]
     finish: Finish
+    score: float | None = None
 
 
 class Stops:
@@ -109,31 +111,38 @@ def complete(
     chat: bool = False,
     slots: int = 64,
 ) -> list[Completion]:
-    """n answers to each prompt, side by side: prompt 0's first. With `chat` a text is a user's message.
+    """n answers to each prompt, side by side: prompt 0's first. With `chat` a text is a user's message. What an
+    encoder-decoder is given are sources, whole documents, and the answer stands by itself.
 
     The answers to one prompt draw with the seeds seed, seed + 1, ..., so each is what it would be alone; the same
-    prompt twice gets the same answers. Raises InputError before any work where a prompt leaves no room for an answer.
+    prompt twice gets the same answers. With strategy beam they are the n best, best first. Raises InputError before
+    any work where a prompt leaves no room for an answer.
     """
     if n < 1:
         raise InputError(f"n={n}, wanted at least 1")
     if tokenizer is None and options.stop:
         raise InputError("stop texts need a tokenizer, and prompts that are ids have none")
-    asked = _ids(tokenizer, prompts, chat)
+    asked = _asked(model, tokenizer, prompts, chat)
     if not asked:
         return []
-    engine = Engine(
-        model,
-        slots=min(slots, len(asked) * n),
-        capacity=max(map(len, asked)) + options.max_new_tokens,
-        stops=() if tokenizer is None else tokenizer.stops,
-    )
+    if options.strategy == "beam":
+        sources, begins = (asked, [[]] * len(asked)) if model.config.encoder_layers else (None, asked)
+        stops = () if tokenizer is None else tokenizer.stops
+        found = beam_search(model, begins, options, sources=sources, n=n, stops=stops, slots=slots)
+        return [_completion(hypothesis, tokenizer) for best in found for hypothesis in best]
+    engine = _engine(model, tokenizer, asked, options, min(slots, len(asked) * n))
     answers: dict[tuple[int, int], Answer] = {}
     # the longest first: prompts that are read together are then about as long, and little is padded
     for prompt in sorted(range(len(asked)), key=lambda number: len(asked[number]), reverse=True):
         for draw in range(n):
-            answers[prompt, draw] = Answer(engine.submit(asked[prompt], options, seed=seed + draw), tokenizer)
+            answers[prompt, draw] = Answer(_submit(engine, asked[prompt], options, seed + draw), tokenizer)
     _follow(engine, {answer.request.number: answer for answer in answers.values()})
     return [answers[place].completion() for place in sorted(answers)]
+
+
+def _completion(found: Hypothesis, tokenizer: Tokenizer | None) -> Completion:
+    text = "" if tokenizer is None else tokenizer.decode(found.ids, continues=True)
+    return Completion(text, found.ids, found.logprobs, found.finish, found.score)
 
 
 def _follow(engine: Engine, answers: Mapping[int, Answer]) -> None:
@@ -161,9 +170,9 @@ def generate(
 ) -> list[Any]:
     """Answers to prompts: texts, or lists of ids where the tokenizer is None and the prompts are ids.
 
-    strategy: greedy, or sample; by default sample where temperature, top_k, top_p or min_p is given. Further rules:
-    repetition_penalty, presence_penalty, frequency_penalty, stop. What is not given changes nothing. Raises
-    InputError for an unknown one.
+    strategy: greedy, sample or beam; by default sample where temperature, top_k, top_p or min_p is given, and beam
+    where beams, length_penalty or early_stopping is. Further rules: min_new_tokens, repetition_penalty,
+    presence_penalty, frequency_penalty, stop. What is not given changes nothing. Raises InputError for an unknown one.
     """
     options = sampling_options(max_new_tokens=max_new_tokens, strategy=strategy, **rules)
     if isinstance(prompts, str) or (prompts and isinstance(prompts[0], (int, Mapping))):
@@ -182,14 +191,37 @@ def stream(
     options: SamplingOptions | None = None,
     **rules: Any,
 ) -> Iterator[str]:
-    """One answer in pieces, as soon as each is whole; joined they are what `generate` gives. Closing the iterator
-    stops the work. Raises InputError at once where `generate` would."""
+    """One answer in pieces, as soon as each is whole; joined they are what `generate` gives: beam search knows it at
+    its end, in one piece. Closing the iterator stops the work. Raises InputError at once where `generate` would."""
     if options is not None and rules:
         raise InputError(f"found both options and {', '.join(rules)}; put all of it into the options")
     options = options or sampling_options(**rules)
-    (ids,) = _ids(tokenizer, [prompt], chat)
-    engine = Engine(model, slots=1, capacity=len(ids) + options.max_new_tokens, stops=tokenizer.stops)
-    return _pieces(engine, Answer(engine.submit(ids, options, seed=seed), tokenizer))
+    (ids,) = _asked(model, tokenizer, [prompt], chat)
+    if options.strategy == "beam":
+        return iter([complete(model, tokenizer, [ids], options)[0].text])
+    engine = _engine(model, tokenizer, [ids], options, 1)
+    return _pieces(engine, Answer(_submit(engine, ids, options, seed), tokenizer))
+
+
+def _engine(
+    model: Transformer,
+    tokenizer: Tokenizer | None,
+    asked: Sequence[Sequence[int]],
+    options: SamplingOptions,
+    slots: int,
+) -> Engine:
+    """An engine with room for the longest prompt, or source, and its answer."""
+    longest, source = max(map(len, asked)), None
+    if model.config.encoder_layers:
+        longest, source = 1, longest
+    stops = () if tokenizer is None else tokenizer.stops
+    return Engine(model, slots=slots, capacity=longest + options.max_new_tokens, source_capacity=source, stops=stops)
+
+
+def _submit(engine: Engine, ids: Sequence[int], options: SamplingOptions, seed: int) -> Request:
+    if engine.model.config.encoder_layers:
+        return engine.submit([], options, source=ids, seed=seed)
+    return engine.submit(ids, options, seed=seed)
 
 
 def _pieces(engine: Engine, answer: Answer) -> Iterator[str]:
@@ -200,16 +232,36 @@ def _pieces(engine: Engine, answer: Answer) -> Iterator[str]:
 
 
 def sampling_options(**rules: Any) -> SamplingOptions:
-    """SamplingOptions from keywords; a stop may be one text, and without a strategy a rule of drawing means to draw.
-    Raises InputError for an unknown keyword."""
+    """SamplingOptions from keywords; a stop may be one text, and without a strategy a rule of drawing means to draw,
+    one of beam search to search. Raises InputError for an unknown keyword."""
     known = {f.name for f in fields(SamplingOptions)}
     for name in rules:
         if name not in known:
             raise unknown("sampling option", name, known)
     stop = rules.get("stop", ())
-    strategy = rules.get("strategy") or ("sample" if any(name in rules for name in DRAWING) else "greedy")
+    meant = {"beam": BEAMING, "sample": DRAWING}
+    implied = next((word for word, names in meant.items() if any(name in rules for name in names)), "greedy")
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    return SamplingOptions(**(rules | {"strategy": strategy, "stop": stops}))
+    if isinstance(early := rules.get("early_stopping"), bool):  # as transformers says it
+        rules["early_stopping"] = "full" if early else "likely"
+    return SamplingOptions(**(rules | {"strategy": rules.get("strategy") or implied, "stop": stops}))
+
+
+def _asked(model: Transformer, tokenizer: Tokenizer | None, prompts: Sequence[Prompt], chat: bool) -> list[list[int]]:
+    """The ids of each prompt; of each source for an encoder-decoder, which reads a text as it did in training: a
+    document with its end. Raises InputError for a model that cannot continue a text."""
+    check_speaks(model)
+    if not model.config.encoder_layers:
+        return _ids(tokenizer, prompts, chat)
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    if chat or any(not isinstance(prompt, str) and _is_talk(prompt) for prompt in prompts):
+        raise InputError("an encoder-decoder answers a source and holds no conversation; pass the text alone")
+    if texts and tokenizer is not None and model.config.source_vocab_size:
+        raise InputError("the sources of this model have a vocabulary of their own; pass their ids")
+    return [
+        tokenizer.document(prompt) if isinstance(prompt, str) and tokenizer is not None else _raw(prompt)
+        for prompt in prompts
+    ]
 
 
 def _ids(tokenizer: Tokenizer | None, prompts: Sequence[Prompt], chat: bool) -> list[list[int]]:
