@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instar.config import InputError
-from instar.eval import perplexity as perplexity_file
+from instar.eval import likelihood
 from instar.eval.perplexity import Surprise, measure, windows
 from instar.hub.folders import load
 
@@ -98,7 +98,7 @@ def test_a_uniform_model_has_the_perplexity_of_its_vocabulary(tokenizer, model):
 def test_logits_never_exist_all_at_once(tokenizer, model, monkeypatch):
     """Story: huggingface/transformers#12878 (U6). The head sees a bounded number of rows; the figure stays."""
     whole = measure(model, tokenizer, [LONG] * 4)
-    monkeypatch.setattr(perplexity_file, "LOGITS", 7 * tokenizer.vocab_size)
+    monkeypatch.setattr(likelihood, "LOGITS", 7 * tokenizer.vocab_size)
     rows = []
     model.heads["lm"].register_forward_hook(lambda head, inputs, output: rows.append(len(output)))
     assert measure(model, tokenizer, [LONG] * 4).nats == pytest.approx(whole.nats, rel=1e-12)

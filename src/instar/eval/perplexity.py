@@ -9,14 +9,13 @@ from itertools import islice
 
 import torch
 
-from ..batch import IGNORE
 from ..config import InputError
 from ..infer.engine import resting
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
+from .likelihood import Window, foresee
 
 CONTEXT = 2048
-LOGITS = 1 << 24  # that exist at once
 
 
 @dataclass
@@ -46,14 +45,6 @@ class Surprise:
         return {name: getattr(self, name) for name in names} | {
             "tokens": self.tokens, "bytes": self.bytes, "documents": self.documents,
         }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Window:
-    """ids of one forward pass, and from which of them on their surprise counts."""
-
-    ids: list[int]
-    first: int
 
 
 def windows(ids: Sequence[int], context: int, overlap: int) -> Iterator[Window]:
@@ -131,19 +122,7 @@ def _batches(cut: Iterator[Window], batch: int) -> Iterator[list[Window]]:
 
 
 def _read(model: Transformer, part: list[Window], total: Surprise) -> None:
-    """Add the surprise of some windows, padded on the right."""
-    longest = max(len(window.ids) for window in part) - 1
-    tokens = torch.zeros(len(part), longest, dtype=torch.int64)
-    targets = torch.full_like(tokens, IGNORE)
-    for row, window in enumerate(part):
-        size = len(window.ids) - 1
-        tokens[row, :size] = torch.tensor(window.ids[:-1])
-        targets[row, window.first - 1 : size] = torch.tensor(window.ids[window.first :])
-    tokens, targets = tokens.to(model.device), targets.to(model.device)
-    hidden = model.hidden(tokens)  # causal: what stands behind a token cannot change it
-    counted = targets != IGNORE
-    chunk = max(1, LOGITS // model.config.vocab_size)
-    for states, wanted in zip(hidden[counted].split(chunk), targets[counted].split(chunk)):
-        nats = torch.nn.functional.cross_entropy(model.heads["lm"](states), wanted, reduction="none")
-        total.nats += math.fsum(nats.tolist())
-        total.tokens += len(wanted)
+    """Add the surprise of some windows."""
+    nats, _ = foresee(model, part)
+    total.nats += math.fsum(nats.tolist())
+    total.tokens += len(nats)
