@@ -25,7 +25,7 @@ from instar.data.packing import windows
 from instar.model.transformer import Transformer
 from instar.text.tokenizer import Tokenizer
 from instar.train.machine import pick_dtype
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 from instar.train.trainer import Diverged, Trainer
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -53,12 +53,12 @@ def train(variant: dict[str, Any], tokenizer: Tokenizer, store: Any, options: Tr
     model.compute = pick_dtype("auto", torch.device("cpu"))
     rows = windows(store.lengths, options.context)
     source = Loader(rows, Collate(store, options.context), batch_rows=options.batch_tokens // options.context)
-    next_token(model, next(source)).terms["loss"][0].backward()
+    cross_entropy(model, next(source)).terms["loss"][0].backward()
     first, last = gradient(model.blocks[0]), gradient(model.blocks[-1])
     model.zero_grad()
     losses: list[float] = []
     trainer = Trainer(
-        model, partial(next_token, chunk=options.loss_chunk), source, options,
+        model, partial(cross_entropy, chunk=options.loss_chunk), source, options,
         on_step=[lambda _, record: losses.append(record["loss"])],
     )  # fmt: skip
     try:

@@ -18,7 +18,7 @@ from instar.batch import IGNORE, Batch
 from instar.config.options import TrainOptions
 from instar.config.presets import preset
 from instar.model.transformer import Transformer
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 from instar.train.optim import Optimizer
 
 PAIRS, ROWS, WORDS = 8, 64, 100
@@ -65,7 +65,7 @@ def run(look_back: bool, steps: int, gap: int) -> list[float]:
     optimizer = Optimizer(model, TrainOptions(optimizer="muon", muon_lr=0.02, lr=0.003, weight_decay=0.0))
     right, asked, seen = 0.0, 0.0, []
     for step in range(1, steps + 1):
-        loss = next_token(model, lesson(generator, gap))
+        loss = cross_entropy(model, lesson(generator, gap))
         total, count = loss.terms["loss"]
         (total / count).backward()
         optimizer.step(min(1.0, step / WARMUP))

@@ -168,7 +168,8 @@ def test_exchanges():
 
 def test_closing_lines_can_be_pasted():
     """A folder with a blank is quoted."""
-    lines = closing_lines({"seconds": 600.0, "picture": None}, "my runs/a")
+    report = {"seconds": 600.0, "picture": None, "finished": "sft", "architecture": "LlamaForCausalLM"}
+    lines = closing_lines(report, "my runs/a")
     assert lines[0] == "done in 10.0 minutes"
     assert "talk with it:      instar chat --model 'my runs/a/sft'" in lines
 
@@ -190,3 +191,38 @@ def test_a_folder_that_is_read_otherwise_elsewhere_fails_the_command(grown, cli,
     result = cli("grow", grown.recipe, "--out", tmp_path)
     assert result.status == 1
     assert "DIFFERENT" in result.out
+
+
+def test_a_life_without_dialogues(cli, tmp_path):
+    """A recipe may end with labels and measurements: each figure beside its goal, on the screen, the page and as JSON;
+    what pretraining was worth is the same labels from fresh weights."""
+    measured = {"metric": "accuracy", "data": ["world:order?split=test&count=20&lang=en"]}
+    train = {"steps": 3, "context": 64, "batch_tokens": 512}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(dump_yaml({
+        "name": "labels",
+        "tokenizer": {"data": ["world:stories?count=60&lang=en"], "vocab_size": 384, "masks": True},
+        "pretrain": {
+            "data": ["world:stories?count=60&lang=en"], "objective": "masked", "preset": "bert-nano", "train": train,
+            "model": {"d_model": 32, "layers": 1, "heads": 2, "max_positions": 64},
+        },
+        "classify": {"data": ["world:order?count=60&lang=en"], "train": train},
+        "fresh": True,
+        "tests": [
+            {"name": "told", "of": "classify", "goal": 0.9, "eval": measured},
+            {"name": "fresh", "of": "fresh", "eval": measured},
+        ],
+    }))  # fmt: skip
+    said = cli("grow", str(recipe), "--out", str(tmp_path / "out"))
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert list(report["stages"]) == ["tokenizer", "pretrain", "classify", "fresh"]
+    assert report["finished"] == "classify"
+    assert [(test["name"], test["goal"]) for test in report["tests"]] == [("told", 0.9), ("fresh", None)]
+    assert all(0 <= test["value"] <= 1 for test in report["tests"])
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    for shown in (said.out, page):
+        assert "told" in shown
+        assert f"{report['tests'][0]['value']:.3f}" in shown
+    assert "BertForSequenceClassification.from_pretrained" in said.out
+    again = cli("grow", str(recipe), "--out", str(tmp_path / "out"))
+    assert again.err.count("skipped") == 4

@@ -2,6 +2,8 @@
 
 from rich.cells import cell_len
 
+from instar.text import Tokenizer
+
 STORIES = "world:stories?count=60"
 
 
@@ -12,6 +14,15 @@ def test_tokenizer_train(cli, tmp_path):
     assert (first["vocab_size"], first["documents"]) == (448, 60)
     assert cli(*words, "--json").json["fingerprint"] == first["fingerprint"]
     assert "fingerprint" in cli(*words).out
+
+
+def test_tokenizer_train_for_encoders(cli, tmp_path):
+    """The command adds a mask, a begin token and sentinels where they are asked for."""
+    words = ["tokenizer", "train", "--data", STORIES, "--vocab-size", "400", "--masks", "--sentinels", "5"]
+    assert cli(*words, "--out", tmp_path).status == 0
+    tokenizer = Tokenizer.load(tmp_path)
+    assert (tokenizer.mask, tokenizer.document("a")[0]) == (tokenizer.specials["<|mask|>"], tokenizer.bos)
+    assert len(tokenizer.sentinels) == 5
 
 
 def test_tokenizer_show(grown, cli):

@@ -122,6 +122,19 @@ def test_flag_spellings():
     assert read("--maybe", "3", "--maybe", "none").maybe is None
 
 
+def test_a_group_is_left_out_only_where_it_says_so():
+    """How an answer is drawn may be said briefly, and misspelt names are near that too; other groups are named."""
+
+    def say(*words):
+        return parse(all_options.GenerateOptions, ["--model", "x", "--prompt", "y", *words], program="instar generate")
+
+    assert say("--beams", "6", "--top-k", "3") == say("--sampling.beams", "6", "--sampling.top-k=3")
+    with pytest.raises(InputError, match=r"unknown option --beems; did you mean --beams\?"):
+        say("--beems", "6")
+    with pytest.raises(InputError, match="unknown option --lr"):
+        read("--lr", "3e-4")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -1,5 +1,8 @@
 """What makes a stage run again."""
 
+import pytest
+
+from instar.config import InputError
 from instar.config.recipe import read_recipe
 from instar.grow.life import Life
 
@@ -20,3 +23,18 @@ def test_another_list_of_words_makes_another_tokenizer(tmp_path, monkeypatch):
         life._tokenizer()
         assert len(made) == times
     assert (tmp_path / "out" / "tokenizer.1").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tests": [{"of": "sft", "eval": {"data": ["x"]}}]}, r"unknown stage of tests\[0\] sft"),
+        ({"tests": [{"of": "pretrain"}]}, r"tests\[0\].eval.data is missing"),
+        ({"exam": {"data": ["x"]}}, "sft.data is missing, and the exam asks"),
+        ({"lessons": {"data": ["x"]}}, "sft.data is missing, and lessons"),
+    ],
+)
+def test_recipes_that_cannot_be_lived(changes, message):
+    """A measurement of a stage that is not there, an exam without lessons: told before anything is made."""
+    with pytest.raises(InputError, match=message):
+        read_recipe({"tokenizer": {"data": ["x"]}, "pretrain": {"data": ["x"]}} | changes)

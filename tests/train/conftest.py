@@ -10,7 +10,7 @@ from instar.config import ModelConfig
 from instar.config.options import TrainOptions
 from instar.data.loader import Loader
 from instar.model.transformer import Transformer
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 from instar.train.trainer import Trainer
 
 VOCAB = 61
@@ -58,7 +58,7 @@ def collate():
 def make_trainer(rows):
     """A trainer on the ragged rows; options and Trainer's own arguments by name."""
 
-    def make(model, *, objective=next_token, rows=rows, batch_rows=8, micro_rows=0, seed=0, more=None, **changes):
+    def make(model, *, objective=cross_entropy, rows=rows, batch_rows=8, micro_rows=0, seed=0, more=None, **changes):
         source = Loader(rows, pad, batch_rows=batch_rows, micro_rows=micro_rows, seed=seed)
         return Trainer(model, objective, source, replace(OPTIONS, **changes), **(more or {}))
 

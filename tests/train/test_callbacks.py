@@ -7,7 +7,7 @@ import torch
 
 from instar.train.callbacks import Evaluate, HeldOut, MetricsLog, Progress, Samples
 from instar.train.dist import Alone
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 
 
 def read(path):
@@ -18,8 +18,8 @@ def read(path):
 def test_held_out_loss_is_weighted_by_tokens(make_model, rows, collate, micro_rows):
     """Story: huggingface/transformers#39241. The same rows give the same loss in batches of any size."""
     model = make_model(torch.float64)
-    means = HeldOut(rows, collate, micro_rows).measure(model, next_token, Alone())
-    total, count = next_token(model, collate(rows)).terms["loss"]
+    means = HeldOut(rows, collate, micro_rows).measure(model, cross_entropy, Alone())
+    total, count = cross_entropy(model, collate(rows)).terms["loss"]
     assert means["loss"] == pytest.approx(float(total.detach()) / count, rel=1e-12)
     assert means["targets"] == count
 

@@ -17,7 +17,7 @@ from instar.train import checkpoint
 from instar.train import commit as committing
 from instar.train.checkpoint import Checkpoints
 from instar.train.commit import commit, verify
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 from instar.train.space import Unwritten
 from instar.train.trainer import Trainer
 
@@ -271,7 +271,7 @@ def test_an_error_of_the_writer_reaches_all_ranks(
 
     def train(ranks):
         source = Loader(rows, collate, batch_rows=8, rank=ranks.rank, world=ranks.world)
-        trainer = Trainer(make_model(), next_token, source, replace(OPTIONS, steps=10), ranks=ranks)
+        trainer = Trainer(make_model(), cross_entropy, source, replace(OPTIONS, steps=10), ranks=ranks)
         trainer.on_step = [Checkpoints(tmp_path, every=2, asynchronous=asynchronous, say=said.append)]
         try:
             trainer.fit()

@@ -44,7 +44,7 @@ from instar.config import ModelConfig, from_dict
 from instar.config.options import TrainOptions
 from instar.config.presets import preset
 from instar.model.transformer import Transformer
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 from instar.train.trainer import Trainer
 class Source:
     epoch = 0
@@ -60,7 +60,7 @@ class Source:
 def train_it(config, train, dtype):
     model = Transformer(config, seed=1)
     model.compute = dtype
-    objective = partial(next_token, chunk=train.loss_chunk)
+    objective = partial(cross_entropy, chunk=train.loss_chunk)
     Trainer(model, objective, Source(config, train), train, steps=2).fit()
 asked = json.load(sys.stdin)
 config, train = from_dict(ModelConfig, asked["config"]), from_dict(TrainOptions, asked["train"])

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from instar.batch import IGNORE, Batch
-from instar.train.objectives import Sums, cross_entropy_sum, next_token
+from instar.batch import IGNORE, Batch, View
+from instar.train.objectives import Sums, cross_entropy, cross_entropy_sum
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_equals_plain_cross_entropy(make_model, batch, chunk, tied):
     (plain / 7).backward()
     wanted = gradients(model)
     model.zero_grad()
-    total, count = next_token(model, batch, chunk=chunk).terms["loss"]
+    total, count = cross_entropy(model, batch, chunk=chunk).terms["loss"]
     (total / 7).backward()
     torch.testing.assert_close(total, plain, rtol=1e-12, atol=1e-10)
     torch.testing.assert_close(gradients(model), wanted, rtol=1e-10, atol=1e-10)
@@ -44,7 +44,7 @@ def test_logits_exist_only_for_a_chunk_of_teaching_positions(make_model, batch):
     model = make_model()
     seen = []
     model.heads["lm"].register_forward_hook(lambda module, inputs, logits: seen.append(len(logits)))
-    next_token(model, batch, chunk=3)
+    cross_entropy(model, batch, chunk=3)
     assert seen == [3, 3, 2]
 
 
@@ -52,7 +52,7 @@ def test_frozen_head_lets_the_gradient_through(make_model, batch):
     """With a frozen head the blocks still learn and the head gets no gradient."""
     model = make_model(tied=False)
     model.heads.requires_grad_(False)
-    next_token(model, batch, chunk=3).terms["loss"][0].backward()
+    cross_entropy(model, batch, chunk=3).terms["loss"][0].backward()
     assert model.heads["lm"].weight.grad is None
     assert model.blocks[0].attention.q.weight.grad.abs().sum() > 0
 
@@ -60,12 +60,12 @@ def test_frozen_head_lets_the_gradient_through(make_model, batch):
 def test_frozen_trunk_still_trains_the_head(make_model, batch):
     """With all but the head frozen the head gets the gradient that it gets in a whole model."""
     model = make_model(torch.float64, tied=False)
-    next_token(model, batch).terms["loss"][0].backward()
+    cross_entropy(model, batch).terms["loss"][0].backward()
     wanted = model.heads["lm"].weight.grad.clone()
     model.zero_grad()
     model.requires_grad_(False)
     model.heads.requires_grad_(True)
-    next_token(model, batch).terms["loss"][0].backward()
+    cross_entropy(model, batch).terms["loss"][0].backward()
     torch.testing.assert_close(model.heads["lm"].weight.grad, wanted)
 
 
@@ -73,9 +73,9 @@ def test_without_gradient_nothing_is_kept(make_model, batch):
     """Under no_grad the loss is the same and asks for no gradient."""
     model = make_model()
     with torch.no_grad():
-        loss = next_token(model, batch, chunk=2).terms["loss"][0]
+        loss = cross_entropy(model, batch, chunk=2).terms["loss"][0]
     assert not loss.requires_grad
-    torch.testing.assert_close(loss, next_token(model, batch).terms["loss"][0].detach())
+    torch.testing.assert_close(loss, cross_entropy(model, batch).terms["loss"][0].detach())
 
 
 def test_accuracy_counts_the_likeliest_token(make_model, batch):
@@ -83,7 +83,7 @@ def test_accuracy_counts_the_likeliest_token(make_model, batch):
     model = make_model()
     teaching = batch.targets != IGNORE
     wanted = (model(batch.tokens).argmax(-1) == batch.targets)[teaching].sum()
-    correct, count = next_token(model, batch, chunk=3).metrics["accuracy"]
+    correct, count = cross_entropy(model, batch, chunk=3).metrics["accuracy"]
     assert (int(correct), count) == (int(wanted), 8)
 
 
@@ -92,7 +92,7 @@ def test_huge_logits_stay_finite():
     head = nn.Linear(4, 9, bias=False)
     nn.init.constant_(head.weight, 1e4)
     hidden = torch.ones(2, 4, requires_grad=True)
-    loss, _ = cross_entropy_sum(hidden, torch.tensor([1, 2]), head, 1)
+    loss, _, _ = cross_entropy_sum(hidden, torch.tensor([1, 2]), head, 1)
     loss.backward()
     torch.testing.assert_close(loss.detach(), torch.tensor(2 * 9.0).log() + torch.tensor(4.5).log(), rtol=1e-3, atol=1)
     assert hidden.grad.isfinite().all()
@@ -103,10 +103,54 @@ def test_sums_of_parts_are_the_whole(make_model, batch):
     """Means over several batches are weighted by targets, not by batches."""
     model = make_model(torch.float64)
     whole, parts = Sums(), Sums()
-    whole.add(next_token(model, batch))
+    whole.add(cross_entropy(model, batch))
     for row in range(2):
-        parts.add(next_token(model, Batch(batch.tokens[row : row + 1], batch.targets[row : row + 1])))
-    total, count = next_token(model, batch).terms["loss"]
+        parts.add(cross_entropy(model, Batch(batch.tokens[row : row + 1], batch.targets[row : row + 1])))
+    total, count = cross_entropy(model, batch).terms["loss"]
     wanted, found = (sums.means(sums.vector().tolist()) for sums in (whole, parts))
     assert found == pytest.approx(wanted, rel=1e-12)
     assert found["loss"] == pytest.approx(total.item() / count, rel=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [0, 3])
+def test_smoothing_equals_the_library(make_model, batch, chunk):
+    """In training the loss and every gradient are those of F.cross_entropy with label smoothing; nll is without; at
+    rest nothing is smoothed, so held-out figures mean the same for every run."""
+    model = make_model(torch.float64).train()
+    logits = model(batch.tokens).flatten(0, 1)
+    plain = F.cross_entropy(logits, batch.targets.flatten(), reduction="sum", label_smoothing=0.2)
+    plain.backward()
+    wanted = gradients(model)
+    model.zero_grad()
+    loss = cross_entropy(model, batch, chunk=chunk, smoothing=0.2)
+    loss.terms["loss"][0].backward()
+    torch.testing.assert_close(loss.terms["loss"][0], plain, rtol=1e-12, atol=1e-10)
+    torch.testing.assert_close(gradients(model), wanted, rtol=1e-10, atol=1e-10)
+    bare = F.cross_entropy(logits, batch.targets.flatten(), reduction="sum")
+    torch.testing.assert_close(loss.metrics["nll"][0], bare.detach(), rtol=1e-12, atol=1e-10)
+    rested = cross_entropy(model.eval(), batch, chunk=chunk, smoothing=0.2)
+    torch.testing.assert_close(rested.terms["loss"][0], bare, rtol=1e-12, atol=1e-10)
+    assert "nll" not in rested.metrics
+
+
+def test_one_answer_for_a_whole_text(make_model):
+    """A classifier answers once a text, from the vector that the config pools; padding has no part in it."""
+    model = make_model(torch.float64, causal=False, heads_of=("classify",), labels=3, pooling="mean", tied=False)
+    generator = torch.Generator().manual_seed(4)
+    tokens = torch.randint(0, 61, (2, 6), generator=generator)
+    keep = torch.arange(6)[None] < torch.tensor([[6], [4]])
+    labels = torch.tensor([[2], [0]])
+    total, count = cross_entropy(model, Batch(tokens, labels, View(keep=keep)), head="classify").terms["loss"]
+    single = [model(tokens[:1]), model(tokens[1:, :4])]
+    torch.testing.assert_close(total, F.cross_entropy(torch.cat(single), labels.flatten(), reduction="sum"))
+    assert count == 2
+
+
+def test_experts_add_what_balances_them(make_model, batch):
+    """In training the loss has a second term, the auxiliary loss by its weight for each target; at rest none."""
+    model = make_model(torch.float64, experts=4, d_expert=8, balance=0.5).train()
+    loss = cross_entropy(model, batch)
+    total, count = loss.terms["balance"]
+    assert count == 8
+    torch.testing.assert_close(total, 0.5 * model.imbalance() * 8)
+    assert set(cross_entropy(model.eval(), batch).terms) == {"loss"}

@@ -17,7 +17,7 @@ from instar.config.presets import preset
 from instar.hub.folders import load
 from instar.text.tokenizer import Tokenizer
 from instar.train import plan, stages
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana")
 THINGS = ("ball", "cup", "book", "kite", "drum")
@@ -142,7 +142,7 @@ def test_a_tied_head_stays_tied_through_a_life(files, parent, tmp_path):
 def test_a_signal_saves_and_the_run_goes_on_the_same(options, tmp_path, monkeypatch, stop):
     """Ctrl-C or SIGTERM in step 5: saved, Interrupted names how to go on, and the end is bit for bit the same."""
     stages.pretrain(replace(options, out=str(tmp_path / "whole")))
-    usual = stages.next_token
+    usual = stages.cross_entropy
     calls = iter(range(1000))
 
     def interrupted(model, batch, **named):
@@ -150,7 +150,7 @@ def test_a_signal_saves_and_the_run_goes_on_the_same(options, tmp_path, monkeypa
             os.kill(os.getpid(), stop)
         return usual(model, batch, **named)
 
-    monkeypatch.setattr(stages, "next_token", interrupted)
+    monkeypatch.setattr(stages, "cross_entropy", interrupted)
     with pytest.raises(Interrupted, match=r"stopped at step 5 of 8.*--resume goes on"):
         stages.pretrain(options)
     run = tmp_path / "run"
@@ -295,11 +295,19 @@ def test_runs_that_cannot_be_are_refused(options, tmp_path, changes, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_shape_without_family_is_refused_before_work(options, tmp_path):
-    """What could not be saved is not trained for hours first."""
-    with pytest.raises(InputError, match="no known family"):
-        stages.pretrain(replace(options, model=replace(MODEL, residual="none"), data=("no such file",)))
-    assert not (tmp_path / "run").exists()
+def test_a_shape_without_family_is_said_and_kept(options, tmp_path):
+    """What transformers could not compute is told before the work, and saved in our own layout, bit for bit."""
+    said = []
+    shape = replace(MODEL, residual="both", positions="alibi")
+    stages.pretrain(replace(options, model=shape), say=said.append)
+    assert any("our own layout, which instar alone reads" in line for line in said)
+    model, _ = load(tmp_path / "run")
+    assert model.config == replace(shape, vocab_size=320)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["architectures"] == ["InstarTransformer"]
+    stored = load_file(tmp_path / "run" / "model.safetensors")
+    assert {name: weight for name, weight in model.state_dict().items() if name != "heads.lm.weight"}.keys() == (
+        stored.keys()
+    )
 
 
 def test_everything_held_in_training_is_said(options, tmp_path):
@@ -336,9 +344,9 @@ def test_compiled_blocks_get_rows_of_one_width(options, monkeypatch):
 
     def watched(model, batch, **named):
         widths.add(batch.tokens.shape[1])
-        return next_token(model, batch, **named)
+        return cross_entropy(model, batch, **named)
 
-    monkeypatch.setattr(stages, "next_token", watched)
+    monkeypatch.setattr(stages, "cross_entropy", watched)
     monkeypatch.setattr("instar.train.trainer.compile_blocks", lambda *rest: True)
     train = replace(TRAIN, compile=True, context=96, batch_tokens=96, steps=0)  # each row by itself, the short last too
     stages.pretrain(replace(options, held_out=0.0, train=train))

@@ -8,7 +8,7 @@ import torch
 
 from instar.batch import Batch, Loss
 from instar.config import Diverged, InputError
-from instar.train.objectives import next_token
+from instar.train.objectives import cross_entropy
 from instar.train.trainer import HOPELESS
 
 
@@ -21,11 +21,11 @@ def same(a, b):
 
 
 def poisoned(*bad):
-    """next_token, infinite in the given calls."""
+    """cross_entropy, infinite in the given calls."""
     calls = iter(range(10_000))
 
     def objective(model, batch):
-        loss = next_token(model, batch)
+        loss = cross_entropy(model, batch)
         total, count = loss.terms["loss"]
         return Loss({"loss": (total * math.inf if next(calls) in bad else total, count)}, loss.metrics)
 
@@ -131,7 +131,7 @@ def test_two_terms_are_added_and_told_apart(make_model, make_trainer):
     """An objective of two terms learns their sum; the record holds each and the total."""
 
     def both(model, batch: Batch) -> Loss:
-        loss = next_token(model, batch)
+        loss = cross_entropy(model, batch)
         total, count = loss.terms["loss"]
         return Loss({"one": (total, count), "two": (total * 2, count)})
 

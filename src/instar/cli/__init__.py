@@ -16,13 +16,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tokenizer compare": ("instar.cli.tokens:compare", "vocabulary sizes against bytes per token, per language"),
     "data prepare": ("instar.cli.documents:prepare", "turn documents into token shards"),
     "data preview": ("instar.cli.documents:preview", "print tokens coloured by what they teach"),
-    "pretrain": ("instar.cli.stages:pretrain", "train a new model to predict the next token"),
+    "pretrain": ("instar.cli.stages:pretrain", "train a new model: next, masked or missing tokens, or translation"),
     "sft": ("instar.cli.stages:sft", "teach a model to answer, from dialogues"),
-    "plan": ("instar.cli.stages:plan", "what a pretrain or sft command will take: memory, steps, tokens, time"),
+    "classify": ("instar.cli.stages:classify", "teach a model to tell labels apart, of texts or of words"),
+    "plan": ("instar.cli.stages:plan", "what a training command will take: memory, steps, tokens, time"),
     "generate": ("instar.cli.speak:generate", "continue a prompt"),
     "chat": ("instar.cli.speak:chat", "talk with a model"),
     "verify": ("instar.cli.measure:verify", "whether transformers computes from a folder what we do"),
-    "eval": ("instar.cli.measure:evaluate", "perplexity, bits per byte, exact match"),
+    "eval": ("instar.cli.measure:evaluate", "perplexity, exact match, minimal pairs, choices, cloze, classes, BLEU"),
 }
 
 USERS_FAULT = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)

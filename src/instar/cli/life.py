@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,13 @@ def grow(arguments: list[str]) -> int:
 
 def _show(screen: Screen, report: dict[str, Any], out: str) -> None:
     """The closing tables and exchanges, on the screen and as a picture beside the report."""
-    drawings: list[Any] = [exam_table(report["exam"], lang) for lang in report["exam"]["after"]["scores"]]
-    if report["exam"]["after"].get("beside"):
-        drawings.append(beside_table(report["exam"]["after"]["beside"]))
-    drawings += [draw_exchange(exchange) for exchange in report["exchanges"]]
+    after = report["exam"].get("after", {})
+    drawings: list[Any] = [exam_table(report["exam"], lang) for lang in after.get("scores", {})]
+    if after.get("beside"):
+        drawings.append(beside_table(after["beside"]))
+    drawings += [draw_exchange(exchange) for exchange in report.get("exchanges", [])]
+    if report["tests"]:
+        drawings.append(tests_table(report["tests"]))
     for drawing in drawings:
         screen.show(drawing)
     screen.show(gaps_table(report["verify"]["readers"]))
@@ -82,6 +86,12 @@ def beside_table(beside: dict[str, Any]) -> Table:
     return table("\nharder questions, after SFT", ["language", "kind", "asked", "right"], rows)
 
 
+def tests_table(tests: Sequence[dict[str, Any]]) -> Table:
+    """A row for each measurement of the recipe."""
+    rows = [[test["name"], test["of"], test["figure"].replace("_", " "), test["value"], test["goal"]] for test in tests]
+    return table("\nmeasured", ["test", "stage", "figure", "value", "goal"], rows)
+
+
 def draw_exchange(exchange: dict[str, Any]) -> Table:
     """What was said and what was answered, with a tick, or a cross and the wanted answer."""
     answer = Text(exchange["answer"] or "(nothing)", style="bold")
@@ -101,13 +111,14 @@ def closing_lines(report: dict[str, Any], out: str) -> list[str]:
     """Where everything lies and how to go on."""
     seconds = report["seconds"]
     took = f"{seconds / 60:.1f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
-    sft, pretrain = shlex.quote(f"{out}/sft"), shlex.quote(f"{out}/pretrain")
+    last, pretrain = f"{out}/{report['finished']}", shlex.quote(f"{out}/pretrain")
+    talks, writes = report["finished"] == "sft", report["architecture"].endswith("ForCausalLM")
     return [
         f"done in {took}",
         f"report:            {out}/report.json",
         f"to look at:        {out}/report.html",
         *([f"loss curve:        {report['picture']}"] if report.get("picture") else []),
-        f"talk with it:      instar chat --model {sft}",
-        f"continue a text:   instar generate --model {pretrain} --prompt 'Once upon a time'",
-        f"in transformers:   AutoModelForCausalLM.from_pretrained({f'{out}/sft'!r})",
+        *([f"talk with it:      instar chat --model {shlex.quote(last)}"] if talks else []),
+        *([f"continue a text:   instar generate --model {pretrain} --prompt 'Once upon a time'"] if writes else []),
+        f"in transformers:   {report['architecture']}.from_pretrained({last!r})",
     ]

@@ -1,4 +1,4 @@
-"""`instar pretrain` and `instar sft`: options -> stage -> table; `instar plan` tells what either will take."""
+"""`instar pretrain`, `sft` and `classify`: options -> stage -> table; `instar plan` tells what any will take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config import unknown
 from ..config.flags import parse
-from ..config.options import PretrainOptions, SftOptions
+from ..config.options import ClassifyOptions, PretrainOptions, SftOptions
 from ..config.recipe import pretrain_start
 from .screen import Screen, table
 
@@ -21,8 +21,12 @@ def sft_options(arguments: list[str], program: str = "instar sft") -> SftOptions
     return parse(SftOptions, arguments, program=program)
 
 
+def classify_options(arguments: list[str], program: str = "instar classify") -> ClassifyOptions:
+    return parse(ClassifyOptions, arguments, program=program)
+
+
 def pretrain(arguments: list[str]) -> None:
-    """Train a new model to predict the next token."""
+    """Train a new model on texts, or on pairs of them."""
     options = pretrain_options(arguments)
     from ..train import stages
 
@@ -39,9 +43,20 @@ def sft(arguments: list[str]) -> None:
     _finish(screen, stages.sft(options, say=screen.say), options.out)
 
 
+def classify(arguments: list[str]) -> None:
+    """Teach a model labels."""
+    options = classify_options(arguments)
+    from ..train import stages
+
+    screen = Screen(options)
+    _finish(screen, stages.classify(options, say=screen.say), options.out)
+
+
 def plan(arguments: list[str]) -> None:
     """What a stage will take on this machine; takes the command line of that stage and writes nothing."""
-    readers: dict[str, Callable[..., Any]] = {"pretrain": pretrain_options, "sft": sft_options}
+    readers: dict[str, Callable[..., Any]] = {
+        "pretrain": pretrain_options, "sft": sft_options, "classify": classify_options,
+    }  # fmt: skip
     name = arguments[0] if arguments else ""
     if name in ("", "-h", "--help"):
         sys.stdout.write(USAGE + "\n")
@@ -60,7 +75,7 @@ def plan(arguments: list[str]) -> None:
     screen.finish(report)
 
 
-USAGE = """usage: instar plan pretrain|sft OPTIONS of that command
+USAGE = """usage: instar plan pretrain|sft|classify OPTIONS of that command
 
 What it will take before it starts: weights, bytes by part, optimizer steps, tokens, and the time as a short measurement
 on this machine gives it. Nothing is written."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .errors import InputError
-from .options import PretrainOptions, SftOptions, TokenizerTrainOptions
+from .errors import InputError, unknown
+from .options import ClassifyOptions, EvalOptions, PretrainOptions, SftOptions, TokenizerTrainOptions
 from .presets import preset
 from .strict import from_dict
+
+STAGES = ("pretrain", "lessons", "sft", "classify")
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,25 @@ class TalkOptions:
 
 
 @dataclass(frozen=True)
+class TestOptions:
+    """A measurement of one stage, with the figure that counts."""
+
+    # what it is called in tables
+    name: str = ""
+    # the stage that is measured: pretrain, sft, classify or fresh
+    of: str = "pretrain"
+    # the figure of the report that counts
+    figure: str = "accuracy"
+    # what is hoped for; 0 hopes for nothing
+    goal: float = 0.0
+    # what `instar eval` is told; the model is that of the stage
+    eval: EvalOptions = field(default_factory=EvalOptions)
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """A whole life. `out`, `model` and `tokenizer` of the stages are filled in by `grow`."""
+    """A whole life. `out`, `model` and `tokenizer` of the stages are filled in by `grow`; a stage that names no data is
+    left out."""
 
     # the name the finished model goes by
     name: str = "instar"
@@ -43,9 +62,15 @@ class Recipe:
     seed: int = 0
     tokenizer: TokenizerTrainOptions = field(default_factory=TokenizerTrainOptions)
     pretrain: PretrainOptions = field(default_factory=PretrainOptions)
-    # first lessons: SFT on what is easier, so that reading forms sooner; left out where it names no data
+    # first lessons: SFT on what is easier, so that reading forms sooner
     lessons: SftOptions = field(default_factory=SftOptions)
     sft: SftOptions = field(default_factory=SftOptions)
+    # labels, learnt from the last model of the stages before
+    classify: ClassifyOptions = field(default_factory=ClassifyOptions)
+    # learn the labels once more from fresh weights, to see what pretraining was worth
+    fresh: bool = False
+    # what is measured at the end
+    tests: tuple[TestOptions, ...] = ()
     exam: ExamOptions = field(default_factory=ExamOptions)
     talk: TalkOptions = field(default_factory=TalkOptions)
 
@@ -63,12 +88,20 @@ def read_recipe(data: dict[str, Any]) -> Recipe:
     stage = data.get("pretrain", {})
     start = Recipe(pretrain=pretrain_start(stage if isinstance(stage, dict) else {}))
     recipe = from_dict(Recipe, data, base=start)
-    for name in ("tokenizer", "pretrain", "sft"):
+    for name in ("tokenizer", "pretrain"):
         if not getattr(recipe, name).data:
             raise InputError(f"{name}.data is missing; name files, folders or world:...")
-    return replace(
-        recipe,
-        pretrain=replace(recipe.pretrain, seed=recipe.seed),
-        lessons=replace(recipe.lessons, seed=recipe.seed),
-        sft=replace(recipe.sft, seed=recipe.seed),
-    )
+    if recipe.lessons.data and not recipe.sft.data:
+        raise InputError("sft.data is missing, and lessons come before it; name files, folders or world:...")
+    if recipe.exam.data and not recipe.sft.data:
+        raise InputError("sft.data is missing, and the exam asks before and after it; name files, folders or world:...")
+    stages = {"pretrain", *(name for name in ("lessons", "sft", "classify") if getattr(recipe, name).data)}
+    if recipe.fresh:
+        stages.add("fresh")
+    for number, test in enumerate(recipe.tests):
+        if test.of not in stages:
+            raise unknown(f"stage of tests[{number}]", test.of, stages)
+        if not test.eval.data:
+            raise InputError(f"tests[{number}].eval.data is missing; name files, folders or world:...")
+    seeded = {name: replace(getattr(recipe, name), seed=recipe.seed) for name in STAGES}
+    return replace(recipe, **seeded)

@@ -1,4 +1,4 @@
-"""One recipe -> tokenizer, pretraining, exam, first lessons, SFT, exam, talk.
+"""One recipe -> tokenizer, pretraining, exam, first lessons, SFT, exam, talk, labels, measurements.
 
 A stage whose folder is finished and whose inputs are unchanged is skipped; one that was interrupted goes on.
 """
@@ -15,10 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..config import InputError, to_dict
+from ..config import InputError, to_dict, unknown
+from ..config.options import EvalOptions
 from ..config.recipe import Recipe
 from ..data.corpus import fingerprint
+from ..eval.metrics import figures_of, measure
 from ..eval.verify import READERS, verify
+from ..hub.files import architecture
 from ..hub.folders import load
 from ..train import stages
 from ..train.page import write_page
@@ -60,20 +63,32 @@ class Life:
         reports, exam = self.report["stages"], self.report["exam"]
         reports["tokenizer"] = self._tokenizer()
         reports["pretrain"] = self._pretrain()
-        exam["before"] = self._exam("pretrain")
+        if self.recipe.exam.data:
+            exam["before"] = self._exam("pretrain")
         last = "pretrain"
         for name in self._taught():
             reports[name] = self._sft(name, last)
             last = name
-        exam["after"] = self._exam("sft", controls=True)
-        self.report["exchanges"] = talk(*load(self.out / "sft"), self.recipe.talk)
+        if self.recipe.exam.data:
+            exam["after"] = self._exam("sft", controls=True)
+        if last == "sft":
+            self.report["exchanges"] = talk(*load(self.out / "sft"), self.recipe.talk)
+        for name in self._labelled():
+            reports[name] = self._classify(name, last)
+        last = self._labelled()[0] if self._labelled() else last
+        self.report["tests"] = [self._test(number) for number in range(len(self.recipe.tests))]
         # a reader that was installed since is asked
-        key = [self.keys["sft"], {reader: find_spec(reader) is not None for reader in READERS}]
-        self.report["verify"] = self._once("sft", "verify", key, lambda: verify(self.out / "sft"))
+        key = [self.keys[last], {reader: find_spec(reader) is not None for reader in READERS}]
+        self.report["verify"] = self._once(last, "verify", key, lambda: verify(self.out / last))
+        self.report |= {"finished": last, "architecture": architecture(self.out / last)}
+
+    def _trained(self) -> list[str]:
+        """The stages that train, in order."""
+        return ["pretrain", *self._taught(), *self._labelled()]
 
     def _pages(self) -> None:
         """A page for each run that was reached, now with its exam, and one for the whole life."""
-        states = dict.fromkeys(("tokenizer", "pretrain", *self._taught()), WAITING)
+        states = dict.fromkeys(("tokenizer", *self._trained()), WAITING)
         states |= {name: "finished" if name in self.report["stages"] else "stopped" for name in self.keys}
         for name in self.keys:
             write_page(self.out / name, self.say)
@@ -103,7 +118,13 @@ class Life:
 
     def _taught(self) -> list[str]:
         """The stages of SFT that this recipe has."""
-        return ["lessons", "sft"] if self.recipe.lessons.data else ["sft"]
+        return [name for name in ("lessons", "sft") if getattr(self.recipe, name).data]
+
+    def _labelled(self) -> list[str]:
+        """The stages that learn labels."""
+        if not self.recipe.classify.data:
+            return []
+        return ["classify", "fresh"] if self.recipe.fresh else ["classify"]
 
     def _sft(self, name: str, parent: str) -> Report:
         wanted = getattr(self.recipe, name)
@@ -111,6 +132,30 @@ class Life:
         return self._stage(
             name, options, parent, lambda resume: stages.sft(replace(options, resume=resume), say=self.say)
         )
+
+    def _classify(self, name: str, parent: str) -> Report:
+        options = replace(
+            self.recipe.classify, out=str(self.out / name), model=str(self.out / parent), fresh=name == "fresh",
+            **self.machine,
+        )  # fmt: skip
+        return self._stage(
+            name, options, parent, lambda resume: stages.classify(replace(options, resume=resume), say=self.say)
+        )
+
+    def _test(self, number: int) -> Report:
+        """One measurement of the recipe, its figure beside its goal."""
+        wanted = self.recipe.tests[number]
+        options = replace(wanted.eval, model=str(self.out / wanted.of))
+        key = [self.keys[wanted.of], to_dict(options), fingerprint(options.data)]
+        found = self._once(wanted.of, f"test-{number}", key, lambda: self._measured(wanted.name, options))
+        if wanted.figure not in found:
+            raise unknown(f"figure of tests[{number}]", wanted.figure, figures_of(found))
+        told = {"name": wanted.name or f"{options.metric} of {wanted.of}", "of": wanted.of, "figure": wanted.figure}
+        return told | {"value": found[wanted.figure], "goal": wanted.goal or None, "report": found}
+
+    def _measured(self, name: str, options: EvalOptions) -> Report:
+        self.say(f"{name or options.metric}: {', '.join(options.data)}")
+        return measure(*load(options.model), options, self)
 
     def _stage(self, name: str, options: Any, parent: str | None, run: Callable[[bool], Report]) -> Report:
         """Run one stage, or read what it reported when it ran with these inputs before."""
@@ -162,7 +207,7 @@ class Life:
 
     def _picture(self) -> str | None:
         path = self.out / "loss.svg"
-        runs = {name: self.out / name / "metrics.jsonl" for name in ("pretrain", *self._taught())}
+        runs = {name: self.out / name / "metrics.jsonl" for name in self._trained()}
         drawn = draw_losses(runs, path, say=self.say)
         return str(path) if drawn else None
 

@@ -49,7 +49,7 @@ def render_life(out: Path, report: Mapping[str, Any], states: Mapping[str, str])
     return render(
         "grow/life.html.jinja",
         name=report["recipe"],
-        finished="exchanges" in report,
+        finished="seconds" in report,
         begun=min((run.recipe["started"] for run in runs if "started" in run.recipe), default=""),
         ended=max((run.report["finished"] for run in runs if run.report and "finished" in run.report), default=""),
         cards=_cards(runs, after),
@@ -59,6 +59,7 @@ def render_life(out: Path, report: Mapping[str, Any], states: Mapping[str, str])
         exam=after,
         harder=_harder(after.get("beside", {})),
         exchanges=report.get("exchanges", []),
+        tests=report.get("tests", []),
         settings=settings(recipe, _defaults(recipe)),
     )
 

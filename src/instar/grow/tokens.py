@@ -57,7 +57,7 @@ class _Counted:
     def __iter__(self) -> Iterator[str]:
         most = self.options.max_bytes
         for document in read(self.options.data):
-            texts = document.read(texts_of)
+            texts = document.read(lambda record: texts_of(record, self.options.fields))
             size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
             if most and self.bytes + size > most:
                 self.stopped = True

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from ..batch import Batch
+from ..data.loader import once
 from .dist import Ranks
 from .jsonl import Jsonl, forget_after
 from .objectives import Objective, Sums
@@ -116,7 +117,7 @@ class HeldOut:
     """Rows that are measured, never learnt, `micro_rows` at a time."""
 
     rows: Sequence[Any]
-    collate: Callable[[Sequence[Any]], Batch]
+    collate: Callable[..., Batch]
     micro_rows: int
 
     @torch.no_grad()
@@ -126,10 +127,9 @@ class HeldOut:
         training = model.training
         model.eval()
         shared = len(self.rows) >= ranks.world  # so that every rank has a row; else each reads them all
-        own = range(ranks.rank, len(self.rows), ranks.world) if shared else range(len(self.rows))
+        rank, world = (ranks.rank, ranks.world) if shared else (0, 1)
         sums = Sums()
-        for start in range(0, len(own), self.micro_rows):
-            batch = self.collate([self.rows[row] for row in own[start : start + self.micro_rows]])
+        for batch in once(self.rows, self.collate, micro_rows=self.micro_rows, rank=rank, world=world):
             sums.add(objective(model, batch.to(model.device)))
         model.train(training)
         vector = sums.vector().double()

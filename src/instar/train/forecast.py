@@ -76,7 +76,8 @@ def _activations(model: Transformer, rows: int, context: int) -> tuple[int, int]
 
     tokens = torch.zeros(rows, context, dtype=torch.long)
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.hidden(tokens, view=View(torch.zeros_like(tokens), torch.zeros_like(tokens)))
+        view = View(torch.zeros_like(tokens), torch.zeros_like(tokens))
+        model.hidden(tokens, view=view, source=None if model.encoder is None else tokens)
     return sum(seen.values()), max(seen.values(), default=0)
 
 
@@ -105,7 +106,7 @@ def forecast(stage: Stage) -> dict[str, Any]:
         "micro_batches": loader.micro_batches, "warmup_steps": round(train.warmup * steps), "bytes": parts,
         "seconds_per_step": seconds, "seconds": None if seconds is None else seconds * steps,
         "tokens_per_second": None if seconds is None else tokens / steps / seconds,
-        "compute": str(stage.dtype).removeprefix("torch."), "device": str(stage.device), "data": dict(plan.counts),
+        "compute": str(stage.dtype).removeprefix("torch."), "device": str(stage.device), "data": dict(plan.task.counts),
     }  # fmt: skip
 
 

@@ -49,27 +49,51 @@ class Sums:
         return {"loss": sum(means[name] for name in self.terms)} | means
 
 
-def next_token(model: Any, batch: Batch, *, chunk: int = 2048, head: str = "lm") -> Loss:
-    """Cross-entropy in nats over the positions that teach; metrics: accuracy, the share whose likeliest token is right.
+def cross_entropy(model: Any, batch: Batch, *, head: str = "lm", chunk: int = 2048, smoothing: float = 0.0) -> Loss:
+    """Cross-entropy in nats over the places that teach; metrics: accuracy, the share whose likeliest answer is right.
 
-    Only teaching positions reach the head, `chunk` of them at a time (0: all at once), so logits of the others never
-    exist, and vocabulary-sized logits of all positions never exist together.
+    head: whose answer it is, the next token of a text or of a target, the masked one, a label of a text or of a token.
+    Only teaching places reach the head, `chunk` of them at a time (0: all at once), so logits of the others never
+    exist, and vocabulary-sized logits of all places never exist together. smoothing: in training, the share of each
+    target that is spread evenly over all answers (Szegedy et al. 2016, section 7); the metric nll is without it. A
+    model with experts adds the term balance.
     """
+    hidden = model.hidden(batch.tokens, view=batch.view, **_source(batch))
+    hidden = model.pool(hidden, batch.view) if head in POOLED else hidden.flatten(0, 1)
     targets = batch.targets.flatten()
     teaching = (targets != IGNORE).nonzero().squeeze(1)
-    hidden = model.hidden(batch.tokens, view=batch.view).flatten(0, 1)
     if len(teaching) < len(targets):
         hidden, targets = hidden.index_select(0, teaching), targets.index_select(0, teaching)
-    loss, correct = cross_entropy_sum(hidden, targets, model.heads[head], chunk)
+    smoothing = smoothing if model.training else 0.0
+    loss, correct, plain = cross_entropy_sum(hidden, targets, model.heads[head], chunk, smoothing)
     count = len(targets)
-    return Loss(terms={"loss": (loss, count)}, metrics={"accuracy": (correct, count)})
+    metrics = {"accuracy": (correct, count)} | ({"nll": (plain, count)} if smoothing else {})
+    return Loss(terms={"loss": (loss, count)} | _balance(model, count), metrics=metrics)
 
 
-def cross_entropy_sum(hidden: Tensor, targets: Tensor, head: nn.Module, chunk: int = 0) -> tuple[Tensor, Tensor]:
-    """hidden (N, D), targets (N,) without IGNORE -> summed cross-entropy and number of right guesses, both 0-dim."""
+POOLED = {"classify"}  # heads that are given one vector a text
+
+
+def _source(batch: Batch) -> dict[str, Any]:
+    """What an encoder-decoder reads besides."""
+    return {} if batch.source is None else {"source": batch.source, "source_view": batch.source_view}
+
+
+def _balance(model: Any, count: int) -> dict[str, tuple[Tensor, int]]:
+    """The auxiliary loss of experts, weighed by the targets of this part of a step."""
+    found = model.imbalance() if model.training else None
+    return {} if found is None else {"balance": (model.config.balance * found * count, count)}
+
+
+def cross_entropy_sum(
+    hidden: Tensor, targets: Tensor, head: nn.Module, chunk: int = 0, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """hidden (N, D), targets (N,) without IGNORE -> summed cross-entropy, number of right guesses, and the summed
+    cross-entropy without smoothing, all 0-dim."""
     size = chunk or max(1, len(targets))
-    loss, correct = ChunkedCrossEntropy.apply(targets, head, size, torch.is_grad_enabled(), hidden, *head.parameters())
-    return loss, correct
+    learn = torch.is_grad_enabled()
+    loss, correct, plain = ChunkedCrossEntropy.apply(targets, head, size, learn, smoothing, hidden, *head.parameters())
+    return loss, correct, plain
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
@@ -81,57 +105,68 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, targets: Tensor, head: nn.Module, chunk: int, learn: bool, hidden: Tensor, *weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        needed = [learn and need for need in ctx.needs_input_grad[4:]]
+        ctx: Any, targets: Tensor, head: nn.Module, chunk: int, learn: bool, smoothing: float, hidden: Tensor,
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        needed = [learn and need for need in ctx.needs_input_grad[5:]]
         ctx.sums = [torch.zeros_like(value) if need else None for value, need in zip((hidden, *weights), needed)]
         inside = [weight for weight, need in zip(weights, needed[1:]) if need]
         totals = [total for total in ctx.sums[1:] if total is not None]
         loss = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
+        plain = torch.zeros_like(loss)
         correct = torch.zeros((), dtype=torch.int64, device=hidden.device)
         for start in range(0, len(targets), chunk):
             rows = slice(start, start + chunk)
             into = [*([ctx.sums[0][rows]] if needed[0] else []), *totals]
-            one, right = _chunk(hidden[rows].detach(), targets[rows], head, needed[0], inside, into)
+            one, right, nats = _chunk(hidden[rows].detach(), targets[rows], head, needed[0], inside, into, smoothing)
             loss += one
             correct += right
-        ctx.mark_non_differentiable(correct)
-        return loss, correct
+            plain += nats
+        ctx.mark_non_differentiable(correct, plain)
+        return loss, correct, plain
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, scale: Tensor, _: Tensor) -> Any:
+    def backward(ctx: Any, scale: Tensor, *_: Tensor) -> Any:
         sums, ctx.sums = ctx.sums, None
-        return (
-            None,
-            None,
-            None,
-            None,
-            *(total if total is None else total.mul_(scale.to(total.dtype)) for total in sums),
-        )
+        scaled = [total if total is None else total.mul_(scale.to(total.dtype)) for total in sums]
+        return None, None, None, None, None, *scaled
 
 
 def _chunk(
-    hidden: Tensor, targets: Tensor, head: nn.Module, through: bool, weights: list[Tensor], into: list[Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Loss and right guesses of one chunk; adds the gradients of hidden (where `through`) and weights to `into`."""
+    hidden: Tensor,
+    targets: Tensor,
+    head: nn.Module,
+    through: bool,
+    weights: list[Tensor],
+    into: list[Tensor],
+    smoothing: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, right guesses and loss without smoothing of one chunk; adds the gradients of hidden (where `through`) and
+    weights to `into`."""
     with torch.set_grad_enabled(bool(into)):
         logits = head(hidden.requires_grad_(through))
-    loss, correct, gradient = _softmax_loss(logits.detach(), targets)
+    loss, correct, plain, gradient = _softmax_loss(logits.detach(), targets, smoothing)
     if into:
         sources = [hidden, *weights] if through else weights
         torch._foreach_add_(into, list(torch.autograd.grad(logits, sources, gradient)))
-    return loss, correct
+    return loss, correct, plain
 
 
-def _softmax_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """logits (N, V) -> summed loss, right guesses, gradient of the loss with respect to the logits (N, V)."""
+def _softmax_loss(logits: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """logits (N, V) -> summed loss, right guesses, summed loss without smoothing, gradient of the loss with respect to
+    the logits (N, V)."""
     columns = targets.unsqueeze(1)
     highest = logits.amax(1, keepdim=True)
     chosen = logits.gather(1, columns)
+    even = logits.mean(1, keepdim=True) if smoothing else chosen
     powers = (logits - highest).exp_()
     total = powers.sum(1, keepdim=True)
-    loss = (total.log() + highest - chosen).sum()
+    whole = total.log() + highest
+    plain = (whole - chosen).sum()
+    loss = (whole - torch.lerp(chosen, even, smoothing)).sum() if smoothing else plain
     gradient = powers.div_(total)
-    gradient.scatter_add_(1, columns, gradient.new_full(columns.shape, -1.0))
-    return loss, (chosen >= highest).sum(), gradient
+    if smoothing:
+        gradient -= smoothing / logits.shape[1]
+    gradient.scatter_add_(1, columns, gradient.new_full(columns.shape, smoothing - 1.0))
+    return loss, (chosen >= highest).sum(), plain, gradient

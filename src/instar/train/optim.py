@@ -47,7 +47,12 @@ def wsd(update: int, warmup: int, steps: int, options: TrainOptions) -> float:
     return options.final + (1 - options.final) * min(1.0, max(0.0, left))
 
 
-SCHEDULES: dict[str, Schedule] = {"constant": constant, "cosine": cosine, "wsd": wsd}
+def rsqrt(update: int, warmup: int, steps: int, options: TrainOptions) -> float:
+    """Fall with the root of the updates since the beginning (Vaswani et al. 2017, section 5.3), not below `final`."""
+    return max(options.final, math.sqrt(max(1, warmup) / (update + 1)))
+
+
+SCHEDULES: dict[str, Schedule] = {"constant": constant, "cosine": cosine, "wsd": wsd, "rsqrt": rsqrt}
 
 
 class Optimizer:
@@ -138,7 +143,7 @@ def _outside(model: nn.Module) -> set[int]:
     tables = [
         module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Embedding) or name in ("positions", "heads")
+        if isinstance(module, nn.Embedding) or name.split(".")[-1] in ("positions", "heads")
     ]
     return {id(weight) for module in tables for weight in module.parameters()}
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Literal
 
 from ..config import InputError, ModelConfig
-from ..config.options import PretrainOptions, SftOptions, TrainOptions
-from ..data.corpus import fingerprint, load_tokens, read
-from ..data.dialogues import load_dialogues
-from ..data.shards import TokenStore
-from ..hub.families import family_of
+from ..config.options import ClassifyOptions, PretrainOptions, SftOptions, TrainOptions
+from ..data.corpus import fingerprint
 from ..hub.files import resolve
 from ..hub.folders import load, load_tokenizer
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer, check_fits
 from .run import folder_digest
+from .task import OBJECTIVES, Task, check_shape, dialogues, labels
 
-Options = PretrainOptions | SftOptions
+Options = PretrainOptions | SftOptions | ClassifyOptions
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,7 @@ class Plan:
     tokenizer: Tokenizer
     config: ModelConfig
     model: Callable[[], Transformer]
-    store: TokenStore
-    counts: Mapping[str, Any]
+    task: Task
     stops: Sequence[int]
     fingerprint: str
     parent: Mapping[str, str] = field(default_factory=dict)
@@ -41,9 +39,9 @@ def plan_pretrain(options: PretrainOptions) -> Plan:
     """What pretraining is made of; reads the data, builds no model. Raises InputError."""
     tokenizer = load_tokenizer(options.tokenizer)
     config = _shape(options, tokenizer)
-    store, counts = load_tokens(options.data, tokenizer)
+    task = OBJECTIVES[options.objective](options, tokenizer, config)
     return Plan(
-        "pretrain", options, tokenizer, config, lambda: _born(config, options), store, counts,
+        "pretrain", options, tokenizer, config, lambda: _born(config, options), task,
         stops=[tokenizer.eos] if tokenizer.eos is not None else [], fingerprint=fingerprint(options.data),
     )  # fmt: skip
 
@@ -52,14 +50,63 @@ def plan_sft(options: SftOptions) -> Plan:
     """What SFT is made of; reads the parent and the data. Raises InputError."""
     parent = resolve(options.model)
     model, tokenizer = load(parent)
-    family_of(model.config)
     _check_context(options.train, model.config)
-    store, counts = load_dialogues(read(options.data), tokenizer, context=options.train.context, teach=options.teach)
+    if model.encoder is not None or not model.config.causal or "lm" not in model.config.heads_of:
+        raise InputError(f"{options.model} is no decoder that says the next token; sft teaches decoders to answer")
     return Plan(
-        "sft", options, tokenizer, model.config, lambda: model, store, counts, stops=tokenizer.stops,
-        fingerprint=fingerprint(options.data),
-        parent={"name": options.model, "folder": str(parent), "sha256": folder_digest(parent)},
+        "sft", options, tokenizer, model.config, lambda: model, dialogues(options, tokenizer), stops=tokenizer.stops,
+        fingerprint=fingerprint(options.data), parent=_parent(options.model, parent),
     )  # fmt: skip
+
+
+def plan_classify(options: ClassifyOptions) -> Plan:
+    """What learning labels is made of; reads the parent and the data. Raises InputError."""
+    parent = resolve(options.model)
+    model, tokenizer = load(parent)
+    _check_context(options.train, model.config)
+    task = labels(options, tokenizer, model.config)
+    config = _with_labels(model.config, task)
+    return Plan(
+        "classify", options, tokenizer, config, lambda: _headed(model, config, options), task, stops=[],
+        fingerprint=fingerprint(options.data), parent=_parent(options.model, parent),
+    )  # fmt: skip
+
+
+def _parent(name: str, folder: Path) -> dict[str, str]:
+    return {"name": name, "folder": str(folder), "sha256": folder_digest(folder)}
+
+
+def _with_labels(config: ModelConfig, task: Task) -> ModelConfig:
+    """The shape with a head for these labels. Raises InputError for an encoder-decoder."""
+    if config.encoder_layers:
+        raise InputError(
+            f"encoder_layers={config.encoder_layers}: labels are learnt by an encoder or a decoder alone; "
+            "name another model"
+        )
+    # what a family does before its last layer: BERT's kind has a square layer and tanh, ModernBERT's one with a norm
+    pooled: Literal["none", "tanh", "norm"] = (
+        "none" if config.causal else "tanh" if config.residual == "post" else "norm"
+    )
+    return replace(
+        config, heads_of=(task.head,), labels=len(task.names), label_names=tuple(task.names), pooled=pooled,
+        pooling="last" if config.causal else config.pooling, tied=config.tied and config.causal,
+    )  # fmt: skip
+
+
+def _headed(model: Transformer, config: ModelConfig, options: ClassifyOptions) -> Transformer:
+    """A model of this shape, its body that of `model` unless it is to begin afresh."""
+    born = Transformer(config, seed=options.seed)
+    if options.fresh:
+        return born
+    own = {name for name, _ in born.named_parameters()}
+    # a head for the same labels goes on, any other gives way
+    kept = {
+        name: weight
+        for name, weight in model.state_dict().items()
+        if name in own and (not name.startswith("heads.") or config == model.config)
+    }
+    born.load_state_dict(kept, strict=False)
+    return born
 
 
 def _born(config: ModelConfig, options: PretrainOptions) -> Transformer:
@@ -73,7 +120,11 @@ def _shape(options: PretrainOptions, tokenizer: Tokenizer) -> ModelConfig:
     """The model's shape, its vocabulary from the tokenizer unless it was given; checked before any work."""
     config = replace(options.model, vocab_size=options.model.vocab_size or tokenizer.vocab_size)
     check_fits(tokenizer, config.vocab_size)
-    family_of(config)
+    if config.encoder_layers and config.start < 0:
+        if tokenizer.pad is None:
+            raise InputError("decoding has no id to begin with; set model.start, or take a tokenizer with a pad token")
+        config = replace(config, start=tokenizer.pad)
+    check_shape(options.objective, config)
     if options.look_back and config.positions != "rotary":
         raise InputError(f"look_back=true needs model.positions=rotary, found {config.positions}; set one of them")
     _check_context(options.train, config)

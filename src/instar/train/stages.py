@@ -1,4 +1,4 @@
-"""The stages of a life that train, each a source of batches and an objective on the one loop: pretrain and sft.
+"""The stages of a life that train, each a source of batches and an objective on the one loop: pretrain, sft, classify.
 
 A stage reads folders, writes a folder that any tool of the field can load, and returns a report. It prints nothing:
 what it has to say goes to `say`, and every number it says stands in the report.
@@ -17,11 +17,10 @@ from typing import Any
 import torch
 
 from ..config import InputError, Interrupted, to_dict
-from ..config.options import PretrainOptions, SftOptions, TrainOptions
-from ..data.collate import Collate
-from ..data.corpus import TokenStore
+from ..config.options import ClassifyOptions, PretrainOptions, SftOptions, TrainOptions
 from ..data.loader import Loader
-from ..data.packing import PACKINGS, Row
+from ..data.pairs import Pairs
+from ..hub.families import OWN, layout_of
 from ..hub.files import save_model
 from ..infer.text import generate
 from ..model.transformer import Transformer
@@ -31,9 +30,9 @@ from .checkpoint import Checkpoints
 from .dist import Alone, Ranks, join, local_device
 from .jsonl import forget_after, last_losses
 from .machine import DTYPES, describe, fast_fp32, pick_device, pick_dtype
-from .objectives import next_token
+from .objectives import cross_entropy
 from .page import PAGE, write_page
-from .plan import Plan, plan_pretrain, plan_sft
+from .plan import Plan, plan_classify, plan_pretrain, plan_sft
 from .run import CHECKPOINTS, METRICS, SAMPLES, SKIPPED, RunFolder, now, stop_on_signal, versions
 from .space import told
 from .trainer import Trainer
@@ -58,6 +57,11 @@ def sft(options: SftOptions, *, say: Say | None = None) -> Report:
     """Teach a model to answer from dialogues; returns what it achieved. Raises InputError, and Interrupted after a
     signal."""
     return _run(options, plan_sft, say or _silent)
+
+
+def classify(options: ClassifyOptions, *, say: Say | None = None) -> Report:
+    """Teach a model labels; returns what it achieved. Raises InputError, and Interrupted after a signal."""
+    return _run(options, plan_classify, say or _silent)
 
 
 def _run(options: Any, plan_of: Callable[[Any], Plan], say: Say) -> Report:
@@ -93,10 +97,13 @@ class Stage:
         self.plan, self.folder, self.device, self.ranks, self.say = plan, folder, device, ranks, say
         self.options, self.train = plan.options, plan.options.train
         self.dtype = self._pick_dtype()
-        self.learnt, self.kept = plan.store.split(self.options.held_out)
+        self.task = plan.task
+        self.learnt, self.kept = self.task.store.split(self.options.held_out)
         self.loader = self._loader()
         self.steps = _steps(self.train, self.loader)
-        self.objective = partial(next_token, chunk=self.train.loss_chunk)
+        self.objective = partial(
+            cross_entropy, head=self.task.head, chunk=self.train.loss_chunk, smoothing=self.train.smoothing
+        )
 
     def run(self) -> Report:
         """Train, measure, save. Raises Interrupted, after saving, where a signal came."""
@@ -149,13 +156,17 @@ class Stage:
         checkpoints.check_room(trainer)
         if self.ranks.rank == 0 and not start:
             self.folder.write_recipe(self._recipe())
-        figures = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in self.plan.counts.items() if value)
+        figures = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in self.task.counts.items() if value)
         self.say(f"data: {figures}; {len(self.kept):,} documents with {self.kept.total:,} tokens held out")
         self.say(
             f"model: {self.model.size():,} weights; {self.steps:,} steps of {self.loader.batch_rows} x "
             f"{self.train.context} tokens in {_word(self.dtype)} on {self.device}"
             + (f", going on from step {start:,}" if start else "")
         )
+        if layout_of(self.model.config) is OWN:
+            self.say(
+                "no family of transformers has this shape; the folder gets our own layout, which instar alone reads"
+            )
         return start
 
     def _affordable(self, trainer: Trainer) -> int:
@@ -187,30 +198,27 @@ class Stage:
 
     def _loader(self) -> Loader:
         options = self.train
+        collate = self.task.collate(self.learnt, options.compile)
+        micro = max(1, options.micro_tokens // options.context) if options.micro_tokens else 0
         return Loader(
-            self._rows(self.learnt), Collate(self.learnt, options.context, self.plan.tokenizer.pad, options.compile),
-            batch_rows=options.batch_tokens // options.context,
-            micro_rows=max(1, options.micro_tokens // options.context) if options.micro_tokens else 0,
+            self.task.rows(self.learnt), collate, batch_rows=options.batch_tokens // options.context,
+            micro_rows=getattr(collate, "rows_at_once", micro),
             seed=self.options.seed, rank=self.ranks.rank, world=self.ranks.world, workers=options.workers,
         )  # fmt: skip
 
-    def _rows(self, store: TokenStore) -> Sequence[Row]:
-        return PACKINGS[self.options.packing](store.lengths, self.train.context)
-
     def _held_out(self) -> HeldOut | None:
         """The rows that are measured, evenly spread over all that are held out; None where nothing is."""
-        rows = self._rows(self.kept)
+        rows = self.task.rows(self.kept) if len(self.kept) else []
         count = min(len(rows), self.options.evaluate.rows or len(rows))
         if not count:
             return None
         chosen = [rows[number * len(rows) // count] for number in range(count)]
-        collate = Collate(self.kept, self.train.context, self.plan.tokenizer.pad)
-        return HeldOut(chosen, collate, self.loader.micro_rows)
+        return HeldOut(chosen, self.task.collate(self.kept, False), self.loader.micro_rows)
 
     def _samples(self, say: Say) -> Samples:
         store = self.kept if len(self.kept) else self.learnt
-        count = min(self.options.evaluate.samples, len(store))
-        prompts = [_prompt(store, number * len(store) // count) for number in range(count)]
+        count = min(self.options.evaluate.samples, len(store)) if self.task.head == "lm" else 0
+        prompts = [_prompt(store, number * len(store) // count) for number in range(count)]  # of a pair, the source
         room = self.model.config.max_positions - ANSWER
         shown = [(self.plan.tokenizer.decode(ids), ids) for ids in prompts if len(ids) <= room]
         return Samples(
@@ -259,7 +267,7 @@ class Stage:
             "started": now(), "parameters": self.model.size(),
             "options": to_dict(self.options), "model": to_dict(self.model.config), "versions": versions(),
             "hardware": describe(self.device) | {"ranks": self.ranks.world}, "parent": dict(self.plan.parent),
-            "data": {"fingerprint": self.plan.fingerprint, **self.plan.counts},
+            "data": {"fingerprint": self.plan.fingerprint, **self.task.counts},
             "tokenizer": {"fingerprint": self.plan.tokenizer.fingerprint},
         }  # fmt: skip
 
@@ -272,7 +280,7 @@ class Stage:
             **self._measured(trainer, evaluate),
             "seconds": round(trainer.seconds, 1),
             "tokens_per_second": round(trainer.tokens / max(trainer.seconds, 1e-9), 1),
-            "compute": _word(self.dtype), "device": str(self.device), "finished": now(), "data": dict(self.plan.counts),
+            "compute": _word(self.dtype), "device": str(self.device), "finished": now(), "data": dict(self.task.counts),
         }  # fmt: skip
 
     def _measured(self, trainer: Trainer, evaluate: Evaluate) -> Report:
@@ -282,7 +290,8 @@ class Stage:
         if means is None:
             self.say("nothing is held out, so there is no held-out loss; raise held_out or give more documents")
             return {"held_out_loss": None}
-        whole = self.kept.bytes and all(part.teaches is None for part in self.kept.parts)
+        parts = getattr(self.kept, "parts", None) if self.task.head == "lm" and self.model.encoder is None else None
+        whole = parts and self.kept.bytes and all(part.teaches is None for part in parts)
         bits = means["loss"] / math.log(2) * self.kept.total / self.kept.bytes if whole else None
         return {
             "held_out_loss": means["loss"], "perplexity": math.exp(means["loss"]), "bits_per_byte": bits,
@@ -323,8 +332,10 @@ def _save_model(model: Transformer, plan: Plan, folder: Path) -> None:
     tokenizer.save(folder)
 
 
-def _prompt(store: TokenStore, document: int) -> list[int]:
-    """What a sample continues: a dialogue up to the first reply, a text up to a few tokens."""
+def _prompt(store: Any, document: int) -> list[int]:
+    """What a sample continues: a dialogue up to the first reply, a text up to a few tokens; a source is read whole."""
+    if isinstance(store, Pairs):
+        return [int(token) for token in store.sources.tokens(document)]
     ids = store.tokens(document)
     teaches = store.teaches(document, 0, len(ids))
     first = min(PROMPT, max(1, len(ids) // 2)) if teaches is None else int(teaches.argmax())

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config import ModelConfig, to_dict
-from ..config.options import PretrainOptions, SftOptions
+from ..config.options import ClassifyOptions, PretrainOptions, SftOptions
 from ..config.presets import PRESETS, preset
 
-DEFAULTS = {"pretrain": PretrainOptions, "sft": SftOptions}
+DEFAULTS = {"pretrain": PretrainOptions, "sft": SftOptions, "classify": ClassifyOptions}
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 NONE = "–"
 

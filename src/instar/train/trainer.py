@@ -211,9 +211,15 @@ class Trainer:
         if 0 < self.options.clip < norm:
             torch._foreach_mul_(gradients, self.options.clip / norm)
         self.optimizer.step(share)
+        self.model.settle(self.ranks.add)
         self.updates += 1
 
 
 def _tokens(batch: Batch) -> int:
-    """Tokens read, padding left out where the batch tells it."""
-    return batch.tokens.numel() if batch.view.keep is None else int(batch.view.keep.sum())
+    """Tokens read, on both sides of an encoder-decoder, padding left out where the batch tells it."""
+    sides = [(batch.tokens, batch.view), (batch.source, batch.source_view)]
+    return sum(
+        tokens.numel() if view is None or view.keep is None else int(view.keep.sum())
+        for tokens, view in sides
+        if tokens is not None
+    )

@@ -1,0 +1,127 @@
+"""Asking a model: to speak, and to be measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .screen import REQUIRED, SHORT, Machine, Screen
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How the next token is drawn. Order: penalties, temperature, top-k, top-p, min-p, draw.
+
+    As they stand the values change nothing: the model's own distribution. What a checkpoint's generation_config.json
+    says of sampling is never followed unasked.
+    """
+
+    # greedy takes the likeliest token; sample draws; beam looks for the likeliest answer
+    strategy: Literal["greedy", "sample", "beam"] = "sample"
+    # divides the logits; below 1 is surer, above 1 more varied, 0 is greedy
+    temperature: float = 1.0
+    # keep the k likeliest tokens; 0 keeps all
+    top_k: int = 0
+    # keep the smallest set of tokens with at least this probability
+    top_p: float = 1.0
+    # drop tokens less likely than this share of the likeliest
+    min_p: float = 0.0
+    # divide positive and multiply negative logits of tokens already seen
+    repetition_penalty: float = 1.0
+    # subtract once from tokens already generated
+    presence_penalty: float = 0.0
+    # subtract for every time a token was generated
+    frequency_penalty: float = 0.0
+    # beam: unfinished answers kept at each step, and finished ones
+    beams: int = 4
+    # beam: an answer scores the sum of its log-probabilities over its length, end token counted, to this power
+    length_penalty: float = 1.0
+    # beam: stop when longer answers are unlikely to score higher (likely), when there are `beams` answers (full), or
+    # when none can score higher (never); transformers says false, true and never
+    early_stopping: Literal["likely", "full", "never"] = "likely"
+    # shortest answer, its end not counted
+    min_new_tokens: int = 0
+    # longest answer
+    max_new_tokens: int = 128
+    # texts that end the answer; they are not part of it
+    stop: tuple[str, ...] = ()
+
+
+# what only one strategy heeds: to draw, to take tokens one by one, to search
+DRAWING = ("temperature", "top_k", "top_p", "min_p")
+PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
+BEAMING = ("beams", "length_penalty", "early_stopping")
+
+
+@dataclass(frozen=True)
+class GenerateOptions(Machine):
+    """Continue a prompt, or answer a source. --sampling.x may be said as --x."""
+
+    # run folder, Hugging Face folder or hf:org/name
+    model: str = field(default="", metadata=REQUIRED)
+    # texts to continue
+    prompt: tuple[str, ...] = field(default=(), metadata=REQUIRED)
+    # render the prompt as a user's message with the chat template
+    chat: bool = False
+    # answers for each prompt
+    n: int = 1
+    sampling: SamplingOptions = field(
+        default_factory=lambda: SamplingOptions(temperature=0.8, top_p=0.95), metadata=SHORT
+    )
+
+
+@dataclass(frozen=True)
+class ChatOptions(Machine):
+    """Talk with a model; /reset forgets, Ctrl-C stops the answer, Ctrl-D leaves. --sampling.x may be said as --x."""
+
+    # run folder, Hugging Face folder or hf:org/name
+    model: str = field(default="", metadata=REQUIRED)
+    # the system message that opens the conversation
+    system: str = ""
+    sampling: SamplingOptions = field(
+        default_factory=lambda: SamplingOptions(temperature=0.8, top_p=0.95), metadata=SHORT
+    )
+
+
+@dataclass(frozen=True)
+class VerifyOptions(Screen):
+    """Load a folder in transformers, in a process of its own, and compare ids, logits and words with ours."""
+
+    # run folder, Hugging Face folder or hf:org/name
+    model: str = field(default="", metadata=REQUIRED)
+
+
+@dataclass(frozen=True)
+class EvalOptions(Machine):
+    """Measure a model on held-out data."""
+
+    # run folder, Hugging Face folder or hf:org/name
+    model: str = field(default="", metadata=REQUIRED)
+    # files, folders, globs, world:NAME or hf:org/name
+    data: tuple[str, ...] = field(default=(), metadata=REQUIRED)
+    # perplexity (with bits per byte); exact (exact match of greedy answers); pairs (minimal pairs); choices (multiple
+    # choice); cloze (what comes next, or stands at a mask, to the letter); masked (hidden tokens restored); accuracy
+    # and f1 (classes of texts or of words); bleu (with chrF)
+    metric: Literal["perplexity", "exact", "pairs", "choices", "cloze", "masked", "accuracy", "f1", "bleu"] = (
+        "perplexity"
+    )
+    # records; 0 takes all there are
+    limit: int = 0
+    # tokens in one row: for perplexity 0 takes the model's longest, at most 2048, for masked at most 512
+    context: int = 0
+    # requests decoded, or rows read, at a time
+    batch: int = 64
+    # all reads every document; held-out reads the share that pretrain held out, by the same hash
+    split: Literal["all", "held-out"] = "all"
+    # share of the documents that is kept for evaluation, chosen by hash
+    held_out: float = 0.02
+    # choices and cloze: what stands between a question and a choice, or a context and what comes next; a blank is left
+    # out where there is one already, and beside a Chinese character
+    between: str = " "
+    # bleu: the keys of a record that hold what is translated, and into what
+    source_key: str = "source"
+    target_key: str = "target"
+    # bleu: how words are told apart; auto is zh where most letters of the references are Chinese, and 13a elsewhere
+    bleu_tokenizer: Literal["auto", "13a", "zh", "intl", "char", "none"] = "auto"
+    # bleu: how translations are decoded
+    sampling: SamplingOptions = field(default_factory=lambda: SamplingOptions(strategy="greedy"))

@@ -1,0 +1,96 @@
+"""Tokenizers and token shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tyro.conf import Positional
+
+from .screen import REQUIRED, Screen
+
+
+@dataclass(frozen=True)
+class TokenizerTrainOptions(Screen):
+    """Train a byte-level BPE tokenizer."""
+
+    # files, folders, globs, world:NAME or hf:org/name
+    data: tuple[str, ...] = field(default=(), metadata=REQUIRED)
+    # folder that is written
+    out: str = field(default="", metadata=REQUIRED)
+    # keys of a record that hold its texts, en and de for one; none takes the usual ones
+    fields: tuple[str, ...] = ()
+    # rows of the embedding; padded up to a multiple of 64
+    vocab_size: int = 8192
+    # longest token in bytes; a cap keeps a small corpus from turning whole phrases into tokens
+    max_token_bytes: int = 16
+    # qwen2 (single digits) or llama-bpe (up to three): split patterns that llama.cpp knows by these names
+    split: Literal["qwen2", "llama-bpe"] = "qwen2"
+    # no token reaches over the edge of a Chinese character
+    single_han: bool = False
+    # documents that list words, one a line: nor over the edge of a Chinese word among them
+    words: tuple[str, ...] = ()
+    # control tokens of a chat: chatml, as most models have it, or brief, one token for each turn
+    markup: Literal["chatml", "brief"] = "chatml"
+    # a mask, and a begin token before every document: what an encoder needs
+    masks: bool = False
+    # marks for the holes of span corruption; a row of 512 tokens takes up to 27
+    sentinels: int = 0
+    # bytes of text read at most; 0 reads everything
+    max_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class TokenizerShowOptions(Screen):
+    """Show how a text becomes tokens: bytes, merges, ids."""
+
+    # run folder, Hugging Face folder or hf:org/name
+    model: str = field(default="", metadata=REQUIRED)
+    # the text
+    text: Positional[str] = field(default="", metadata={"positional": True, "required": True})
+    # show every merge, step by step
+    merges: bool = False
+
+
+@dataclass(frozen=True)
+class TokenizerCompareOptions(Screen):
+    """Vocabulary sizes against bytes per token, per language: what a larger vocabulary buys."""
+
+    # files, folders, globs, world:NAME or hf:org/name
+    data: tuple[str, ...] = field(default=(), metadata=REQUIRED)
+    # sizes to train and compare
+    sizes: tuple[int, ...] = (512, 1024, 2048, 4096, 8192)
+    # existing tokenizers to put beside them
+    models: tuple[str, ...] = ()
+    # share of the documents that is kept for evaluation, chosen by hash
+    held_out: float = 0.05
+
+
+@dataclass(frozen=True)
+class PrepareOptions(Screen):
+    """Turn documents into token shards."""
+
+    # files, folders, globs, world:NAME or hf:org/name
+    data: tuple[str, ...] = field(default=(), metadata=REQUIRED)
+    # folder of the tokenizer
+    tokenizer: str = field(default="", metadata=REQUIRED)
+    # folder that is written
+    out: str = field(default="", metadata=REQUIRED)
+    # tokens in one shard file
+    shard_tokens: int = 100_000_000
+
+
+@dataclass(frozen=True)
+class PreviewOptions(Screen):
+    """Print tokens coloured by what they teach, before any training."""
+
+    # run folder, Hugging Face folder or hf:org/name
+    model: str = field(default="", metadata=REQUIRED)
+    # files, folders, globs, world:NAME or hf:org/name
+    data: tuple[str, ...] = field(default=(), metadata=REQUIRED)
+    # records shown
+    records: int = 3
+    # tokens in one row
+    context: int = 256
+    # assistant teaches only the replies; all teaches every token
+    teach: Literal["assistant", "all"] = "assistant"
