@@ -4,7 +4,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check
 INSTAR := $(VENV)/bin/instar
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: demo test lint types bench test-slow test-gpu traps clean help
+.PHONY: demo results test lint types bench test-slow test-gpu traps clean help
 
 help:
 	@echo "make demo       raise a model from text to conversation on this machine, then talk with it"
@@ -12,9 +12,19 @@ help:
 	@echo "make test-slow  the tests that take minutes;  make test-gpu  those that need an accelerator"
 	@echo "make traps      the scoreboard: what other tools got wrong, and whether it is kept out here"
 	@echo "make bench      the benchmarks, each printing its table"
+	@echo "make results    the recipes of docs/results.md; those on real data want DATA=FOLDER (hours)"
 
 demo: $(VENV)/.demo
 	$(INSTAR) grow recipes/demo.yaml --out runs/demo
+
+# Recipes name their real data under data/, which is a link to wherever it lies.
+DATA ?= ../shared/data
+results: $(VENV)/.test
+	test -e data || ln -s "$(DATA)" data
+	for name in world-translate bert-small t5-spans; do $(INSTAR) grow recipes/$$name.yaml --out runs/$$name || exit 1; done
+	for name in bert-reviews transformer-tiny-multi30k; do $(INSTAR) grow recipes/$$name.yaml --out runs/$$name || exit 1; done
+	$(VENV)/bin/python benchmarks/order.py
+	$(VENV)/bin/python benchmarks/real_eval.py data
 
 test: lint types
 	OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
@@ -39,6 +49,7 @@ bench: $(VENV)/.test
 	$(VENV)/bin/python benchmarks/parallel.py
 	$(VENV)/bin/python benchmarks/depth.py
 	$(VENV)/bin/python benchmarks/recall.py
+	$(VENV)/bin/python benchmarks/order.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,10 +19,11 @@ def test_defaults():
 def test_every_key_is_read():
     """Each key of an address reaches the Address."""
     text = "world:dialogues?size=town&lang=zh&split=test&seed=3&count=7&threads=1,2&events=2,3&kinds=who,why&turns=2"
-    found = parse(text + "&templates=held-out&facts=0&talk=no&annotate=1")
+    found = parse(text + "&templates=held-out&facts=0&talk=no&annotate=1&recap=1&mixed=1&mirror=1&blanks=person")
     assert found == Address(
-        "dialogues", "town", ("zh",), "test", 3, 7, (1, 2), (2, 3), ("who", "why"), 2, "held-out", False, False, True
-    )
+        "dialogues", "town", ("zh",), "test", 3, 7, (1, 2), (2, 3), ("who", "why"), 2, "held-out", False, False, True,
+        True, True, True, ("person",),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,7 @@ def test_every_key_is_read():
         ("world:stories?seed", "no value"),
         ("world:stories?", None),
         ("world:dialogues?kinds=whoo", "did you mean who"),
+        ("world:cloze?blanks=color", "did you mean colour"),
         ("world:stories?templates=held-out", "split=test"),
         ("stories", "wanted an address"),
     ],

@@ -1,14 +1,17 @@
 """Stories: one list of events in two languages, annotated; and the tasks made of them."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from itertools import product
 
 import pytest
 
-from instar.data.world import check, chinese, english, records
+from instar.data.world import check, chinese, english, ontology, records
 from instar.data.world.annotate import ARCS, TYPES
+from instar.data.world.event import Event
 from instar.data.world.ontology import world
-from instar.data.world.realise import frames, language
+from instar.data.world.realise import frames, language, level
+from instar.text import Tokenizer
 
 
 @pytest.mark.parametrize("task", ["stories", "dialogues"])
@@ -196,3 +199,70 @@ def test_words_cover_what_is_told(size):
     assert len(re.findall(r"[\u4e00-\u9fff]", longest.sub("", text))) < 0.35 * len(han)
     for entity in world(size).people:
         assert entity.forms[1]["name"] in words
+
+
+def told_in_both(frame, choice, held_out, views, pronoun):
+    """One event told in English and Chinese, with fixed names, after it was levelled."""
+    place = world("village")
+    (tom, jack, *_), (dog, *_), (x, y) = place.people, place.animals, (place.items[0][0], place.items[1][1])
+    roles = {
+        "a": ontology.group(place.people[:3]) if frame == "gather" else dog if frame == "take" else tom,
+        "b": dog if frame in ("spoil", "see") else jack, "x": getattr(x, views[0]), "y": getattr(y, views[1]),
+        "p": place.places[0], "q": place.places[1], "v": place.deeds[1] if frame == "meet" else place.activities[0],
+        "f": place.feelings["sad"], "n": place.numbers[0], "g": place.foods[0], "w": place.parts["kite"],
+    }  # fmt: skip
+    event = Event(frame, roles, "", (("hold", x, None), ("hold", y, None)), pronoun=pronoun)
+    level(event, choice, held_out)
+    return [each.sentence(event, each.template(event, choice, held_out)) for each in map(language, ("en", "zh"))]
+
+
+def test_a_sentence_has_one_translation():
+    """Every frame, template, pronoun and view of a thing: the same sentence never becomes two, either way."""
+    made = {0: defaultdict(set), 1: defaultdict(set)}
+    for frame, row in language("en").sentences.items():
+        choices = [(n / (len(row) - 1), False) for n in range(len(row) - 1)] + [(0.0, True)]
+        for (choice, held_out), pronoun in product(choices, (False, frame not in ("take", "gather"))):
+            for views in product(("new", "old", "short"), repeat=2):
+                pair = told_in_both(frame, choice, held_out, views, pronoun)
+                for at in (0, 1):
+                    made[at][pair[at]].add(pair[1 - at])
+    assert {at: [source for source, found in made[at].items() if len(found) > 1] for at in (0, 1)} == {0: [], 1: []}
+    assert len(made[0]) > 200
+
+
+@pytest.mark.parametrize(("lang", "size"), [("en", "village"), ("zh", "village"), ("en", "town"), ("zh", "town")])
+def test_a_source_has_one_target(lang, size):
+    """Of all the sentences that three thousand stories tell none has two translations; nor has a whole story."""
+    made = defaultdict(set)
+    ends = {"en": r"[^.]+\.", "zh": "[^。]+。"}
+    other = "zh" if lang == "en" else "en"
+    for record in records(f"world:translation?size={size}&lang={lang}&threads=1,2&events=2,3&count=3000"):
+        made[record["source"]].add(record["target"])
+        sentences = (re.findall(ends[code], record[side]) for code, side in ((lang, "source"), (other, "target")))
+        for source, target in zip(*sentences, strict=True):
+            made[source.strip()].add(target.strip())
+    assert [source for source, targets in made.items() if len(targets) > 1] == []
+
+
+def test_translations_of_a_test_are_new():
+    """No story of a test is told in training, and each tells a fact that training never holds."""
+    taught = {record["source"] for record in records("world:translation?threads=1&events=2&count=12000")}
+    tested = [record["source"] for record in records("world:translation?threads=1&events=2&split=test&count=1000")]
+    assert not taught & set(tested)
+
+
+@pytest.mark.parametrize("address", ["lang=en", "lang=zh", "lang=en&size=town", "lang=en&mirror=1", "lang=zh&mirror=1"])
+def test_only_the_order_tells_the_label(address):
+    """The two texts of a pair are the same tokens, and their labels differ: a bag of words gets exactly half, whatever
+    it knows. In mirrored English, where a name is a token, one text is the other read backwards."""
+    made = list(records(f"world:order?{address}&count=1000"))
+    tokenizer = Tokenizer.train([record["text"] for record in made], 2048, single_han=True)
+    ids = tokenizer.encode_batch([record["text"] for record in made])
+    for one, other, row, swapped in zip(made[::2], made[1::2], ids[::2], ids[1::2], strict=True):
+        assert sorted(row) == sorted(swapped)
+        assert row != swapped
+        assert (one["pair"], one["label"] + other["label"]) == (other["pair"], 1)
+        if address == "lang=en&mirror=1":
+            assert len(row) == 3
+            assert row == swapped[::-1]
+    assert {record["passive"] for record in made} == ({False} if "mirror" in address else {False, True})

@@ -56,7 +56,7 @@ def test_heads_look_where_the_table_says(changes):
 
 def test_only_positions_that_tell_offsets():
     """Learned positions are refused by name."""
-    with pytest.raises(InputError, match="needs positions=rotary, found positions=learned"):
+    with pytest.raises(InputError, match=r"needs model.positions=rotary, .*; found learned"):
         Transformer(preset("nano", **SHAPE, positions="learned")).look_back()
 
 

@@ -98,15 +98,9 @@ def _start(kind: type[Speaking]) -> Callable[[dict[str, Any]], Speaking]:
 
 def load_here(options: Machine, name: str) -> Any:
     """Model and tokenizer where and how the options want them."""
-    import torch
+    from ..train import machine
 
-    from ..hub.folders import load
-    from ..train.machine import pick_device
-
-    device = pick_device(options.device)
-    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    automatic = torch.bfloat16 if device.type == "cuda" else torch.float32
-    return load(name, dtype=kinds.get(options.dtype, automatic), device=device)
+    return machine.load_here(name, options.device, options.dtype)
 
 
 def _read_line(screen: Screen) -> str | None:

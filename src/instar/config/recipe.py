@@ -95,6 +95,8 @@ def read_recipe(data: dict[str, Any]) -> Recipe:
         raise InputError("sft.data is missing, and lessons come before it; name files, folders or world:...")
     if recipe.exam.data and not recipe.sft.data:
         raise InputError("sft.data is missing, and the exam asks before and after it; name files, folders or world:...")
+    if recipe.fresh and not recipe.classify.data:
+        raise InputError("fresh=true learns the labels of classify once more, and classify.data is missing; name it")
     stages = {"pretrain", *(name for name in ("lessons", "sft", "classify") if getattr(recipe, name).data)}
     if recipe.fresh:
         stages.add("fresh")

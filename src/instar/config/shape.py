@@ -213,6 +213,8 @@ class ModelConfig:
             raise InputError(
                 f"windows={self.windows} with encoder_layers={self.encoder_layers}; wanted 0 or more, and one stack"
             )
+        if self.positions == "rotary" and self.rope_scaling.kind == "dynamic" and self.rotary_size < 4:
+            raise InputError(f"rope_scaling.kind=dynamic with {self.rotary_size} turned channels of a head; wanted 4")
         self._check_experts()
         self._check_stacks()
         if max(self.windows, default=0) > MOST_POSITIONS:

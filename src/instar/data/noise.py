@@ -25,7 +25,7 @@ def check_rate(rate: float, mean: float = 1.0) -> None:
     if not 0.0 < rate < 1.0:
         raise InputError(f"rate={rate}, wanted a share of the tokens above 0 and below 1")
     if not mean >= 1.0:
-        raise InputError(f"mean={mean}, wanted spans of at least 1 token on the average")
+        raise InputError(f"span_length={mean}, wanted spans of at least 1 token on the average")
 
 
 def choose(words: np.ndarray, allowed: np.ndarray, rate: float, draws: np.random.Generator) -> np.ndarray:

@@ -49,9 +49,20 @@ def text_of(record: Record) -> str:
     return _whole(record["text"])
 
 
-def texts_of(record: Record) -> list[str]:
-    """What a tokenizer learns from: the text, or each message of a dialogue by itself, since a template sets a mark of
-    its own between them and never a line's end. Raises InputError for a record of another shape."""
+def texts_of(record: Record, fields: Sequence[str] = ()) -> list[str]:
+    """What a tokenizer learns from: the text, source and target of a pair, or each message of a dialogue by itself,
+    since a template sets a mark of its own between them and never a line's end.
+
+    fields: the keys that hold the texts, where they are others. Raises InputError for a record of another shape.
+    """
+    if not fields and "source" in record and "target" in record:
+        fields = ("source", "target")
+    for key in fields:
+        if not isinstance(record.get(key), str):
+            found = _kind(record[key]) if key in record else f"the keys {', '.join(map(str, record))}"
+            raise InputError(f'found {found}, wanted a string under "{key}"')
+    if fields:
+        return [_whole(record[key]) for key in fields]
     if "text" in record:
         return [text_of(record)]
     return [_whole(said) for said in map(_said, as_messages(record)) if said]

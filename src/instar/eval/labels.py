@@ -16,7 +16,7 @@ from ..infer.engine import resting
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
 from .classes import class_report
-from .spans import entity_report, is_tagging
+from .entities import entity_report, is_tagging
 
 TEXTS, WORDS = "classify", "tokens"  # the heads that say classes
 

@@ -56,7 +56,7 @@ def whole(model: Transformer, tokenizer: Tokenizer, texts: Sequence[str]) -> lis
     """
     if model.config.encoder_layers:
         raise InputError("found an encoder-decoder, which reads a source first; wanted a model of texts by themselves")
-    before, longest = begin(tokenizer), _longest(model)
+    before, longest = begin(tokenizer), reach(model)
     found = [Window([*before, *ids], 1) for ids in tokenizer.encode_batch(texts)]
     for window, text in zip(found, texts):
         if not 1 < len(window.ids) <= longest + 1:
@@ -77,7 +77,7 @@ def after(model: Transformer, tokenizer: Tokenizer, pairs: Sequence[tuple[str, s
     pairs = [(context.rstrip(), context[len(context.rstrip()) :] + text) for context, text in pairs]
     contexts = tokenizer.encode_batch([context for context, _ in pairs])
     joined = tokenizer.encode_batch([context + text for context, text in pairs])
-    alone, longest = tokenizer.prompt(""), _longest(model)
+    alone, longest = tokenizer.prompt(""), reach(model)
     found = []
     for (_, text), context, ids in zip(pairs, contexts, joined):
         before = alone if context else begin(tokenizer)
@@ -92,7 +92,7 @@ def after(model: Transformer, tokenizer: Tokenizer, pairs: Sequence[tuple[str, s
 
 def _answers(model: Transformer, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]) -> list[Window]:
     """What an encoder-decoder says of each context: the continuation by itself, behind the start of decoding."""
-    longest, start = _longest(model), model.config.start
+    longest, start = reach(model), model.config.start
     if start < 0:
         raise InputError("start=-1: nothing says what decoding begins with; set start in the model's config")
     found = []
@@ -164,7 +164,7 @@ def _sources(part: Sequence[Window], device: torch.device) -> tuple[Tensor | Non
     return fill(rows, width, 0).to(device), view_of(rows, width).to(device)
 
 
-def _longest(model: Transformer) -> int:
+def reach(model: Transformer) -> int:
     """Tokens that the model reads. Raises InputError for one that sees what it is to foresee, or says no tokens."""
     if "lm" not in model.heads:
         raise InputError(f"found a model with the heads {', '.join(model.heads) or '(none)'}, wanted the head lm")

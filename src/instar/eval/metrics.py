@@ -29,7 +29,25 @@ def measure(model: Any, tokenizer: Any, options: EvalOptions, watch: Watch) -> R
     """What `options.metric` says of a model; some figures by name, and what they were made of. Raises InputError."""
     if options.batch < 1 or options.limit < 0:
         raise InputError(f"batch={options.batch} and limit={options.limit}, wanted at least 1 and at least 0")
+    usual = EvalOptions()
+    for name, metrics in HEEDED.items():
+        if options.metric not in metrics and getattr(options, name) != getattr(usual, name):
+            raise InputError(
+                f"{name}={getattr(options, name)} with metric={options.metric}, which does not look at it; it is for "
+                f"{', '.join(sorted(metrics))}; leave it out"
+            )
     return METRICS[options.metric](watch, options, model, tokenizer)
+
+
+# Options that only some metrics look at.
+HEEDED = {
+    "context": {"perplexity", "masked", "accuracy", "f1"},
+    "between": {"choices", "cloze"},
+    "source_key": {"bleu"},
+    "target_key": {"bleu"},
+    "bleu_tokenizer": {"bleu"},
+    "sampling": {"bleu"},
+}
 
 
 def figures_of(report: Report) -> dict[str, float]:

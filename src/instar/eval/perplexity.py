@@ -13,7 +13,7 @@ from ..config import InputError
 from ..infer.engine import resting
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
-from .likelihood import Window, foresee
+from .likelihood import Window, foresee, reach
 
 CONTEXT = 2048
 
@@ -80,7 +80,9 @@ def measure(
     too. each: called with how many documents were read. The first token of a document is foreseen only where the
     tokenizer puts a begin before it; elsewhere neither its surprise nor its bytes count. Raises InputError.
     """
-    longest = model.config.max_positions
+    longest = reach(model)
+    if model.encoder is not None:
+        raise InputError("perplexity is of a text, and this model reads a source besides; try metric=bleu")
     context = context or min(longest, CONTEXT)
     overlap = context // 4 if overlap is None else overlap
     if not 1 <= context <= longest:

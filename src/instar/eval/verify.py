@@ -87,7 +87,7 @@ def verify(name: str | Path, *, readers: Sequence[str] = tuple(READERS)) -> dict
     if layout_of(model.config) is OWN:
         why = {"skipped": "no family of transformers has this shape, so the folder has our own layout"}
         return {"folder": str(folder), "readers": dict.fromkeys(readers, why), "same": None}
-    new = NEW_TOKENS if model.config.causal else 0
+    new = NEW_TOKENS if model.config.causal and "lm" in model.config.heads_of else 0
     texts = [list(tokenizer.encode(text) if new else tokenizer.document(text)) for text in TEXTS]
     chat = tokenizer.chat(CHAT, add_generation_prompt=True).ids if tokenizer.template is not None else None
     rows = [row for row in (*texts, chat) if row]

@@ -24,6 +24,7 @@ from ..eval.verify import READERS, verify
 from ..hub.files import architecture
 from ..hub.folders import load
 from ..train import stages
+from ..train.machine import load_here
 from ..train.page import write_page
 from .exam import Exam, examine, talk
 from .page import RECORD, WAITING, write_life
@@ -148,14 +149,15 @@ class Life:
         options = replace(wanted.eval, model=str(self.out / wanted.of))
         key = [self.keys[wanted.of], to_dict(options), fingerprint(options.data)]
         found = self._once(wanted.of, f"test-{number}", key, lambda: self._measured(wanted.name, options))
-        if wanted.figure not in found:
+        if wanted.figure not in figures_of(found):
             raise unknown(f"figure of tests[{number}]", wanted.figure, figures_of(found))
         told = {"name": wanted.name or f"{options.metric} of {wanted.of}", "of": wanted.of, "figure": wanted.figure}
         return told | {"value": found[wanted.figure], "goal": wanted.goal or None, "report": found}
 
     def _measured(self, name: str, options: EvalOptions) -> Report:
         self.say(f"{name or options.metric}: {', '.join(options.data)}")
-        return measure(*load(options.model), options, self)
+        device = self.machine["device"] if options.device == "auto" else options.device
+        return measure(*load_here(options.model, device, options.dtype), options, self)
 
     def _stage(self, name: str, options: Any, parent: str | None, run: Callable[[bool], Report]) -> Report:
         """Run one stage, or read what it reported when it ran with these inputs before."""

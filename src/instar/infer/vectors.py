@@ -11,6 +11,7 @@ from ..batch import View
 from ..config import InputError
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
+from .engine import resting
 from .prompt import padded
 
 
@@ -36,9 +37,10 @@ def embed(model: Transformer, tokenizer: Tokenizer, texts: Sequence[str], *, bat
     # the like in length together, so that little is padded
     order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
     vectors = torch.empty(len(rows), config.d_model)
-    for start in range(0, len(order), batch):
-        chosen = order[start : start + batch]
-        tokens, lengths = padded([rows[number] for number in chosen])
-        keep = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
-        vectors[chosen] = model(tokens.to(model.device), view=View(keep=keep).to(model.device)).float().cpu()
+    with resting(model):
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
+            tokens, lengths = padded([rows[number] for number in chosen])
+            keep = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
+            vectors[chosen] = model(tokens.to(model.device), view=View(keep=keep).to(model.device)).float().cpu()
     return vectors

@@ -173,9 +173,11 @@ class SourceCache:
         self.cache, self.store = cache, store
 
     def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep k, v (B, K, S, E) of whole sources, padded on the right."""
+        """Keep k, v (B, K, S, E) of whole sources, padded on the right -> those up to the longest source."""
+        until = max(self.cache.source_lengths)
+        k, v = k[:, :, :until], v[:, :, :until]
         for store, new in zip(self.store, (k, v)):
-            store[self.cache._index, :, : k.shape[2]] = new.to(store.dtype)
+            store[self.cache._index, :, :until] = new.to(store.dtype)
         return k, v
 
     def read(self) -> tuple[Tensor, Tensor]:

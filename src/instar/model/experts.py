@@ -31,6 +31,7 @@ class Experts(nn.Module):
         self.imbalance: Tensor | None = None
         self.load: Tensor | None = None
 
+    @torch.compiler.disable  # how many tokens an expert gets is another number at every step
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, D) -> (B, T, D)."""
         flat = x.flatten(0, -2)
@@ -39,15 +40,9 @@ class Experts(nn.Module):
         tokens = order // self.used
         counts = self._given(self._counts(chosen), chosen.numel())
         weights = shares.flatten()[order].to(x.dtype)
-        y = torch.zeros_like(flat)
-        start = 0
-        for expert, count in zip(self.experts, counts):
-            if count:
-                part = slice(start, start + count)
-                said = expert(flat[tokens[part]]) * weights[part, None]
-                y = y.index_add(0, tokens[part], said)
-                start += count
-        return y.view_as(x)
+        given = flat[tokens].split(counts)
+        said = torch.cat([expert(part) for expert, part in zip(self.experts, given) if len(part)])
+        return torch.zeros_like(flat).index_add(0, tokens, said * weights[:, None]).view_as(x)
 
     def _counts(self, chosen: Tensor) -> Tensor:
         """How often each expert was chosen: (experts,)."""
@@ -88,4 +83,8 @@ class Experts(nn.Module):
         if self.by_bias and self.load is not None:
             load = self.load.to(self.bias.dtype)
             self.bias += rate * (load.mean() - load).sign()
-        self.load = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what forward passes left behind that were no part of a step."""
+        self.load = self.imbalance = None

@@ -59,7 +59,7 @@ class Dropout(nn.Module):
         if not x.is_cpu:
             return F.dropout(x, self.p)
         drawn = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        dropped = max(1, round(self.p * 256))
+        dropped = min(max(1, round(self.p * 256)), 255)
         kept = (drawn.view(torch.uint8)[: x.numel()] >= dropped).view(x.shape)
         return x * kept.to(x.dtype).mul_(256 / (256 - dropped))
 

@@ -32,6 +32,17 @@ LOOK_BACK = (((1, SHARP), (2, SHARP), (3, SHARP), (5, BROAD)), ((5, BROAD), (10,
 SIGN, DIMMED = 4.0, 0.3
 
 
+def check_look_back(config: ModelConfig) -> None:
+    """Raises InputError where heads cannot begin by looking back, for they must know how an offset turns them."""
+    kind, share = config.rope_scaling.kind, config.rotary_share
+    if config.positions != "rotary" or kind != "none" or share != 1.0 or config.window_theta or not config.causal:
+        raise InputError(
+            f"look_back=true needs model.positions=rotary, whole and unstretched, in a causal model; found "
+            f"{config.positions}, rotary_share={share}, rope_scaling.kind={kind}, window_theta={config.window_theta}, "
+            f"causal={config.causal}; set one of them"
+        )
+
+
 class Transformer(Stack):
     """Tokens -> hidden states -> what the heads say about them (Vaswani et al. 2017).
 
@@ -111,8 +122,7 @@ class Transformer(Stack):
             elif name.endswith(("out.weight", "down.weight")):
                 std *= stream / math.sqrt((3 if config.encoder_layers else 2) * layers)
             nn.init.trunc_normal_(weight, std=std, a=-3 * std, b=3 * std, generator=generator)
-        for experts in self.experts:
-            experts.load = experts.imbalance = None
+        self.forget()
 
     @torch.no_grad()
     def look_back(self) -> None:
@@ -125,8 +135,7 @@ class Transformer(Stack):
         Raises InputError where positions are not rotary, which alone tell offsets.
         """
         config = self.config
-        if config.positions != "rotary":
-            raise InputError(f"look_back=true needs positions=rotary, found positions={config.positions}")
+        check_look_back(config)
         size, groups = config.head_size, config.heads // config.kv_heads
         self.embed.weight[:, 0] = SIGN * float(self.embed.weight.std())
         frequencies = frequencies_of(size, config.rope_theta)
@@ -216,6 +225,11 @@ class Transformer(Stack):
             add(loads)
         for experts in self.experts:
             experts.settle(self.config.balance)
+
+    def forget(self) -> None:
+        """Drop what forward passes left behind that were no part of a step: a trial, a measurement, a step skipped."""
+        for experts in self.experts:
+            experts.forget()
 
 
 def _lengths(memory: Tensor, view: View | None) -> list[int]:

@@ -20,7 +20,7 @@ def compile_blocks(model: Any, objective: Objective, batch: Batch, warn: Callabl
     Where compiling fails or the numbers differ, the blocks are put back after one warning. Weights, gradients and
     random state are left as they were; the first call costs a compilation.
     """
-    wanted = _outcome(model, objective, batch)
+    wanted = _outcome(model.eval(), objective, batch)
     for block in model.all_blocks():
         block.forward = _compiled(block.forward)
     try:
@@ -29,6 +29,7 @@ def compile_blocks(model: Any, objective: Objective, batch: Batch, warn: Callabl
     except Exception as error:  # whatever a compiler, a missing C++ among them, comes up with
         trouble = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
     else:
+        model.forget()
         if all(math.isclose(w, f, rel_tol=gap) for w, f, gap in zip(wanted, found, (LOSS, NORM))):
             return True
         trouble = f"loss and gradient norm were {found}, wanted {wanted}"

@@ -14,10 +14,21 @@ import torch
 from torch import Tensor
 
 from ..config import InputError, unknown
+from ..hub.folders import load
+from ..model.transformer import Transformer
+from ..text.tokenizer import Tokenizer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FASTER = 1.5  # how much faster bf16 products must be to be worth their casts
 EXACT = 1e-5  # relative error of a product that still counts as fp32
+
+
+def load_here(name: str | Path, device: str, dtype: str) -> tuple[Transformer, Tokenizer]:
+    """The model and tokenizer of a folder, where and how the options want them. Raises InputError."""
+    place = pick_device(device)
+    kinds = DTYPES | {"fp16": torch.float16}
+    automatic = torch.bfloat16 if place.type == "cuda" else torch.float32
+    return load(name, dtype=kinds.get(dtype, automatic), device=place)
 
 
 def pick_device(name: str) -> torch.device:

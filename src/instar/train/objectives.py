@@ -43,7 +43,7 @@ class Sums:
         return torch.cat([torch.stack(totals), first.new_tensor([float(count) for count in self.counts.values()])])
 
     def means(self, vector: list[float]) -> dict[str, float]:
-        """The read vector -> the mean of each term and metric, and `loss`, the sum of the terms' means."""
+        """The read vector -> the mean of each term and metric; where no term is called loss, `loss` is their sum."""
         half = len(self.totals)
         means = {name: vector[n] / max(1.0, vector[half + n]) for n, name in enumerate(self.totals)}
         return {"loss": sum(means[name] for name in self.terms)} | means

@@ -172,6 +172,8 @@ def _check(options: TrainOptions) -> None:
     for name in ("warmup", "decay", "final"):
         if not 0.0 <= getattr(options, name) <= 1.0:
             raise InputError(f"train.{name}={getattr(options, name)} is a share; wanted a number from 0 to 1")
+    if not 0.0 <= options.smoothing < 1.0:
+        raise InputError(f"train.smoothing={options.smoothing} is a share of each target; wanted 0 to below 1")
     if options.schedule == "wsd" and options.warmup + options.decay > 1:
         raise InputError(
             f"train.warmup={options.warmup} and train.decay={options.decay} overlap; together they are at most 1"

@@ -10,12 +10,13 @@ from typing import Literal
 from ..config import InputError, ModelConfig
 from ..config.options import ClassifyOptions, PretrainOptions, SftOptions, TrainOptions
 from ..data.corpus import fingerprint
+from ..hub.families import config_to_hf
 from ..hub.files import resolve
 from ..hub.folders import load, load_tokenizer
-from ..model.transformer import Transformer
+from ..model.transformer import Transformer, check_look_back
 from ..text.tokenizer import Tokenizer, check_fits
 from .run import folder_digest
-from .task import OBJECTIVES, Task, check_shape, dialogues, labels
+from .task import OBJECTIVES, Task, check_heeded, check_shape, dialogues, labels
 
 Options = PretrainOptions | SftOptions | ClassifyOptions
 
@@ -39,6 +40,7 @@ def plan_pretrain(options: PretrainOptions) -> Plan:
     """What pretraining is made of; reads the data, builds no model. Raises InputError."""
     tokenizer = load_tokenizer(options.tokenizer)
     config = _shape(options, tokenizer)
+    _check_saves(config, tokenizer)
     task = OBJECTIVES[options.objective](options, tokenizer, config)
     return Plan(
         "pretrain", options, tokenizer, config, lambda: _born(config, options), task,
@@ -66,6 +68,7 @@ def plan_classify(options: ClassifyOptions) -> Plan:
     _check_context(options.train, model.config)
     task = labels(options, tokenizer, model.config)
     config = _with_labels(model.config, task)
+    _check_saves(config, tokenizer)
     return Plan(
         "classify", options, tokenizer, config, lambda: _headed(model, config, options), task, stops=[],
         fingerprint=fingerprint(options.data), parent=_parent(options.model, parent),
@@ -98,15 +101,26 @@ def _headed(model: Transformer, config: ModelConfig, options: ClassifyOptions) -
     born = Transformer(config, seed=options.seed)
     if options.fresh:
         return born
-    own = {name for name, _ in born.named_parameters()}
+    own, same = born.state_dict().keys(), _head_of(config) == _head_of(model.config)
     # a head for the same labels goes on, any other gives way
     kept = {
         name: weight
         for name, weight in model.state_dict().items()
-        if name in own and (not name.startswith("heads.") or config == model.config)
+        if name in own and (same or not name.startswith("heads."))
     }
-    born.load_state_dict(kept, strict=False)
+    missing = {name for name in born.load_state_dict(kept, strict=False).missing_keys if not name.startswith("heads.")}
+    if missing:
+        raise InputError(f"{options.model} lacks {', '.join(sorted(missing)[:8])}; name another model")
     return born
+
+
+def _head_of(config: ModelConfig) -> tuple[object, ...]:
+    return config.heads_of, config.labels, config.label_names, config.pooled, config.pooling
+
+
+def _check_saves(config: ModelConfig, tokenizer: Tokenizer) -> None:
+    """Raises InputError, before any work, for a shape that could not be saved beside this tokenizer."""
+    config_to_hf(config, pad_token_id=tokenizer.pad)
 
 
 def _born(config: ModelConfig, options: PretrainOptions) -> Transformer:
@@ -124,9 +138,15 @@ def _shape(options: PretrainOptions, tokenizer: Tokenizer) -> ModelConfig:
         if tokenizer.pad is None:
             raise InputError("decoding has no id to begin with; set model.start, or take a tokenizer with a pad token")
         config = replace(config, start=tokenizer.pad)
+    if config.source_vocab_size:
+        raise InputError(
+            f"model.source_vocab_size={config.source_vocab_size}: sources and targets are trained with one tokenizer; "
+            "leave it at 0"
+        )
     check_shape(options.objective, config)
-    if options.look_back and config.positions != "rotary":
-        raise InputError(f"look_back=true needs model.positions=rotary, found {config.positions}; set one of them")
+    check_heeded(options)
+    if options.look_back:
+        check_look_back(config)
     _check_context(options.train, config)
     return config
 

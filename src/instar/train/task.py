@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 from typing import Any
 
 from ..batch import Batch
@@ -17,7 +18,7 @@ from ..data.corpus import frame, load_tokens, read
 from ..data.dialogues import load_dialogues
 from ..data.labels import LabelCollate, TagCollate, load_labels, load_tags
 from ..data.masked import MaskedCollate
-from ..data.noise import RATE, SPAN_RATE
+from ..data.noise import RATE, SPAN_RATE, check_rate, span_counts
 from ..data.packing import PACKINGS, Row
 from ..data.pairs import Buckets, PairCollate, Pairs, load_pairs
 from ..data.shards import TokenStore
@@ -82,10 +83,18 @@ def masked(options: PretrainOptions, tokenizer: Tokenizer, config: ModelConfig) 
 def span(options: PretrainOptions, tokenizer: Tokenizer, config: ModelConfig) -> Task:
     """Say the spans that were cut out of a text (T5, Raffel et al. 2020)."""
     longest, noise = options.train.context - FRAME, options.noise
+    rate = noise.rate or SPAN_RATE
+    check_rate(rate, noise.span_length)
+    said = sum(span_counts(longest, rate, noise.span_length)) + 1 + FRAME
+    if said > options.train.context:
+        raise InputError(
+            f"noise.rate={rate} and noise.span_length={noise.span_length} make targets of {said} tokens, longer than "
+            f"train.context={options.train.context}; lower the rate or make the spans longer"
+        )
 
     def collate(part: TokenStore, whole: bool) -> Collator:
         return SpanCollate(
-            sentinels=tokenizer.sentinels, longest=longest, rate=noise.rate or SPAN_RATE, mean=noise.span_length,
+            sentinels=tokenizer.sentinels, longest=longest, rate=rate, mean=noise.span_length,
             **_restored(part, options, tokenizer, config, whole),
         )  # fmt: skip
 
@@ -131,12 +140,14 @@ def _restored(
 def seq2seq(options: PretrainOptions, tokenizer: Tokenizer, config: ModelConfig) -> Task:
     """Say the target of a source, a translation for one (Sutskever et al. 2014; Vaswani et al. 2017)."""
     context = options.train.context
+    if options.train.compile:
+        raise InputError("train.compile with objective=seq2seq: pairs make batches of many shapes; leave it out")
     store, counts = load_pairs(
         read(options.data), tokenizer, context=context, source=options.source, target=options.target
     )
 
     def collate(part: Pairs, whole: bool) -> Collator:
-        return PairCollate(part, config.start, tokenizer.pad, multiple=_multiple(options, whole))
+        return PairCollate(part, config.start, tokenizer.pad)
 
     return Task(store, counts, lambda part: Buckets(part, context, options.seed), collate)
 
@@ -149,15 +160,21 @@ def _multiple(options: PretrainOptions, whole: bool) -> int:
 def labels(options: ClassifyOptions, tokenizer: Tokenizer, config: ModelConfig) -> Task:
     """Say the label of a text, or of each word."""
     context = options.train.context
-    load = load_tags if options.kind == "words" else load_labels
-    store, counts = load(read(options.data), tokenizer, context=context, names=config.label_names)
+    head = "tokens" if options.kind == "words" else "classify"
+    load = partial(load_tags if head == "tokens" else load_labels, tokenizer=tokenizer, context=context)
+    known = config.label_names if head in config.heads_of else ()
+    try:
+        store, counts = load(read(options.data), names=known)
+    except InputError:
+        if not known:
+            raise
+        store, counts = load(read(options.data))  # other labels than the model knows: its head will give way
 
     def collate(part: Any, whole: bool) -> Collator:
         if options.kind == "words":
             return TagCollate(part, context, tokenizer.pad, whole)
         return LabelCollate(part, context, tokenizer.pad, config.token_types > 1, whole)
 
-    head = "tokens" if options.kind == "words" else "classify"
     rows = PACKINGS["none"]
     return Task(store, counts, lambda part: rows(part.lengths, context), collate, head=head, names=store.names)
 
@@ -186,6 +203,32 @@ def check_shape(objective: str, config: ModelConfig) -> None:
             f"model.heads_of={', '.join(config.heads_of) or 'none'}; wanted {layers}, {one_way} and {head}; "
             "choose another preset or objective"
         )
+
+
+# Options that only some objectives look at.
+HEEDED = {
+    "noise.rate": {"masked", "span", "denoise"},
+    "noise.static": {"masked"},
+    "noise.whole_words": {"masked"},
+    "noise.span_length": {"span", "denoise"},
+    "noise.permuted": {"denoise"},
+    "source": {"seq2seq"},
+    "target": {"seq2seq"},
+    "packing": OBJECTIVES.keys() - {"seq2seq"},
+    "train.micro_tokens": OBJECTIVES.keys() - {"seq2seq"},
+    "look_back": {"causal"},
+}
+
+
+def check_heeded(options: PretrainOptions) -> None:
+    """Raises InputError for an option that was set and that this objective does not look at."""
+    for name, objectives in HEEDED.items():
+        found, usual = (reduce(getattr, name.split("."), one) for one in (options, PretrainOptions()))
+        if options.objective not in objectives and found != usual:
+            raise InputError(
+                f"{name}={found} with objective={options.objective}, which does not look at it; it is for "
+                f"{', '.join(sorted(objectives))}; leave it out"
+            )
 
 
 def ending(tokenizer: Tokenizer) -> int:

@@ -94,7 +94,9 @@ class Trainer:
         self.prepare()
         batch = self._peek().to(self.model.device)
         with torch.random.fork_rng():
-            return min(self._seconds(batch) for _ in range(2)) * self.source.micro_batches
+            seconds = min(self._seconds(batch) for _ in range(2))
+        self.model.forget()
+        return seconds * self.source.micro_batches
 
     def _seconds(self, batch: Batch) -> float:
         started = time.perf_counter()
@@ -146,6 +148,7 @@ class Trainer:
 
     def _skip(self, told: Record) -> Record:
         """Count the step, say what it read, and give that for its record."""
+        self.model.forget()
         self.skipped += 1
         self.in_a_row += 1
         self.lately = [step for step in self.lately if step > self.step - SPAN] + [self.step]

@@ -10,7 +10,9 @@ from ...config import InputError, unknown
 from .ontology import LANGUAGES
 from .questions import KINDS, MAIN
 
-TASKS = ("stories", "dialogues", "preferences", "prompts", "translation", "order")
+TASKS = ("stories", "dialogues", "preferences", "prompts", "translation", "order", "cloze")
+# what a cloze leaves out: see `cloze`
+BLANKS = ("colour", "thing", "person", "pronoun")
 WORDS = "words"  # what the sentences are made of: one record a language, whatever the other keys say
 SCHEME = "world:"
 
@@ -47,6 +49,14 @@ class Address:
     talk: bool = True
     # whether stories carry spans and arcs
     annotate: bool = False
+    # whether a story of stories or cloze is told once more at its end, in other words
+    recap: bool = False
+    # whether order tells of a person and an animal, else of any two
+    mixed: bool = False
+    # whether the texts of order are three words each, a pair mirror images of each other
+    mirror: bool = False
+    # what a cloze leaves out, in turn
+    blanks: tuple[str, ...] = BLANKS
 
 
 def choice(*options: str) -> Callable[[str, str], str]:
@@ -102,6 +112,10 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "facts": switch,
     "talk": switch,
     "annotate": switch,
+    "recap": switch,
+    "mixed": switch,
+    "mirror": switch,
+    "blanks": choices(*BLANKS),
 }
 
 

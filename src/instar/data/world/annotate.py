@@ -6,9 +6,9 @@ cause, contrast and intent are looked up, and only in frames that can hold them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from .event import Event
 from .facts import Fact
@@ -59,6 +59,26 @@ MARKED = {"cause": frozenset({"lose", "break", "spoil", "make", "buy", "see", "f
           "contrast": frozenset({"want", "take"}), "intent": frozenset({"want"})}  # fmt: skip
 
 
+class Notes(Protocol):
+    """What is told sentence by sentence while a text is written; `text` begins at `start`."""
+
+    def event(self, event: Event, template: Template, text: str, start: int) -> None: ...
+    def fact(self, fact: Fact, template: Template, text: str, start: int) -> None: ...
+
+
+def phrases(
+    template: Template, roles: Roles, language: int, text: str, start: int
+) -> Iterator[tuple[str, str, str, int]]:
+    """(role, form, phrase, where it begins) of each hole; `text` begins at `start`, its lead before the template."""
+    words = [roles[role].forms[language][form] if role else "" for _, role, form in template]
+    at = start + len(text) - sum(len(literal) + len(word) for (literal, _, _), word in zip(template, words))
+    for (literal, role, form), word in zip(template, words):
+        at += len(literal)
+        if role:
+            yield role, form, word, at
+        at += len(word)
+
+
 @dataclass
 class Annotations:
     """Collected while a text is written, sentence by sentence."""
@@ -87,19 +107,11 @@ class Annotations:
 
     def sentence(self, template: Template, roles: Roles, text: str, start: int) -> dict[str, list[int]]:
         """Add the spans of one sentence; returns the spans of each role, in order."""
-        filled_length = sum(len(literal) + len(self.form(roles, role, form)) for literal, role, form in template)
-        at = start + len(text) - filled_length
         spoken: dict[str, list[int]] = {}
-        for literal, role, form in template:
-            at += len(literal)
-            phrase = self.form(roles, role, form)
-            if role and form != "m":  # a measure word names nothing
+        for role, form, phrase, at in phrases(template, roles, self.language, text, start):
+            if form != "m":  # a measure word names nothing
                 spoken.setdefault(role, []).extend(self.mentions(roles[role], form, phrase, at))
-            at += len(phrase)
         return spoken
-
-    def form(self, roles: Roles, role: str, form: str) -> str:
-        return roles[role].forms[self.language][form] if role else ""
 
     def mentions(self, entity: Entity, form: str, phrase: str, at: int) -> list[int]:
         """The spans of the entity, or of a group's members, inside a phrase that begins at `at`."""

@@ -6,7 +6,7 @@ A draw returns an Event or None where the state allows none; it changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from .ontology import Entity, Item, group
@@ -38,6 +38,11 @@ class Event:
         """The item behind a role, where the event touches one."""
         at = 1 if role == "y" else 0
         return self.effects[at][1] if len(self.effects) > at else None
+
+    def retold(self) -> Event:
+        """The same once more, as what is known: by name, each thing with its colour."""
+        known = {role: item.old for role in ("x", "y") if role in self.roles and (item := self.item(role))}
+        return replace(self, roles=self.roles | known, pronoun=False, lead="")
 
 
 def event(frame: str, roles: dict[str, Entity], *effects: tuple[str, Item, Entity | None]) -> Event:

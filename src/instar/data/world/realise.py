@@ -7,13 +7,15 @@ from functools import cache
 from types import ModuleType
 
 from . import chinese, english, sayings
-from .annotate import Annotations
+from .annotate import Notes
 from .event import Event
 from .facts import Fact
 from .ontology import LANGUAGES
 from .questions import Answer, Question
 from .template import Template, capital, compiled, filled, with_pronoun
 
+# the forms of a thing that depend on how often it was named
+AUTOMATIC = frozenset({"", "d"})
 Uniform = Callable[[], float]
 MODULES: tuple[ModuleType, ModuleType] = (english, chinese)
 JOINTS = (" ", "")
@@ -46,19 +48,21 @@ class Language:
             template: with_pronoun(template) for row in self.sentences.values() for template in row
         }
 
-    def template(self, event: Event, choice: float, held_out: bool = False) -> Template:
-        """One of the frame's templates but the last, or the last; opening with a pronoun where the story says so."""
+    def plain(self, event: Event, choice: float, held_out: bool = False) -> Template:
+        """One of the frame's templates but the last, or the last."""
         row = self.sentences[event.frame]
-        template = row[-1] if held_out else row[int(choice * (len(row) - 1))]
+        return row[-1] if held_out else row[int(choice * (len(row) - 1))]
+
+    def template(self, event: Event, choice: float, held_out: bool = False) -> Template:
+        """The same, opening with a pronoun where the story says so."""
+        template = self.plain(event, choice, held_out)
         return (event.pronoun and self.pronouns[template]) or template
 
     def sentence(self, event: Event, template: Template) -> str:
         text = filled(template, event.roles, self.index)
         return capital(self.leads[event.lead] + text if event.lead else text)
 
-    def story(
-        self, events: list[Event], random: Uniform, held_out: bool = False, notes: Annotations | None = None
-    ) -> str:
+    def story(self, events: list[Event], random: Uniform, held_out: bool = False, notes: Notes | None = None) -> str:
         """All events in order; `notes`, where given, learns where everything stands."""
         sentences, at = [], 0
         for event in events:
@@ -70,7 +74,7 @@ class Language:
                 at += len(text) + len(self.joint)
         return self.joint.join(sentences)
 
-    def facts(self, facts: list[Fact], random: Uniform, notes: Annotations | None = None) -> str:
+    def facts(self, facts: list[Fact], random: Uniform, notes: Notes | None = None) -> str:
         """Fixed facts told one after the other."""
         sentences, at = [], 0
         for fact in facts:
@@ -104,3 +108,20 @@ class Language:
 def language(code: str) -> Language:
     """The one instance for "en" or "zh"."""
     return Language(code)
+
+
+def level(event: Event, choice: float, held_out: bool = False) -> None:
+    """Make an event say the same in all languages, so that each sentence determines its translation.
+
+    A pronoun opens it where the templates of all can open so, or nowhere. Where one says that a thing is new (a red
+    ball) and another leaves it open (红色的皮球), all tell it as known; and all name a colour that one of them names.
+    """
+    spoken = [language(code) for code in LANGUAGES]
+    templates = [each.plain(event, choice, held_out) for each in spoken]
+    event.pronoun = event.pronoun and all(each.pronouns[template] for each, template in zip(spoken, templates))
+    for role in ("x", "y"):
+        item = event.item(role) if role in event.roles else None
+        forms = {form for template in templates for _, name, form in template if name == role}
+        if item is not None and len(forms) > 1:
+            vague = (item.new,) if forms <= AUTOMATIC else (item.new, item.short)
+            event.roles[role] = item.old if event.roles[role] in vague else event.roles[role]

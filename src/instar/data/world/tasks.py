@@ -7,8 +7,9 @@ from typing import Any
 
 from . import sayings
 from .address import WORDS, Address, parse
+from .cloze import cloze
 from .ontology import LANGUAGES, Entity, names_of, world
-from .realise import language
+from .realise import language, level
 from .split import is_held_out
 from .template import capital, compiled, filled
 from .writer import Record, Writer
@@ -150,10 +151,15 @@ def holds(text: str, words: str) -> bool:
 
 
 def translation(address: Address, number: int) -> Record:
-    """{"source", "target"}: one story in both languages, told with matching templates. "lang" is the source's."""
+    """{"source", "target"}: one story in both languages, told with matching templates. "lang" is the source's.
+
+    A sentence has one right translation, whatever stands before it: where two would do, the story has been levelled.
+    """
     writer = Writer(address, number)
     story, held_out = writer.tell(), address.templates == "held-out"
     choices = [writer.words() for _ in story.events]
+    for event, choice in zip(story.events, choices):
+        level(event, choice, held_out)
     source, target = (
         language(code).story(story.events, iter(choices).__next__, held_out)
         for code in (writer.code, *(code for code in LANGUAGES if code != writer.code))
@@ -167,11 +173,17 @@ ORDERED = (
     (("{a}{v}了{b}。", "{a}被{b}{v}了。"), "是谁做的？", "{a}。"),
 )
 
+# the same as three words; in English each after a space, so that a word is the same token wherever it stands
+MIRRORED = (" {a.name} {v.ed} {b.name}", "{a.name}{v}{b.name}")
+
 
 def order(address: Address, number: int) -> Record:
-    """{"prompt", "answer"} in pairs of the same words in another order: 狗咬人 and 人咬狗.
+    """{"prompt", "answer"} and {"text", "label"} in pairs of the same words in another order: 狗咬人 and 人咬狗.
 
-    Numbers 2k and 2k+1 of a language are a pair; "label" is 1 where the first to be named is the one who acts.
+    Numbers 2k and 2k+1 of a language are a pair. "label" is 1 where of the two the one acts who comes first in the list
+    of people and then animals: the two of a pair differ in it, though they are the same bag of words, in "text" even to
+    the letter. With mixed=1 one is a person and one an animal, so that the label says whether the person acts. With
+    mirror=1 "text" is three words, and its pair the same three from right to left.
     """
     languages = len(address.lang)
     pair, swapped = divmod(number // languages, 2)
@@ -180,9 +192,10 @@ def order(address: Address, number: int) -> Record:
     while True:
         deed, first, second = writer.pick(writer.world.deeds), writer.pick(everyone), writer.pick(everyone)
         fact = "|".join(["order", deed.key, *sorted((first.key, second.key))])
-        if first is not second and is_held_out(fact) is not writer.train:
+        wanted = first.type != second.type if address.mixed else first is not second
+        if wanted and is_held_out(fact) is not writer.train:
             break
-    passive = writer.chance.random() < 0.5
+    passive = writer.chance.random() < 0.5 and not address.mirror
     if swapped:
         first, second = second, first
     sentences, question, answer = ORDERED[writer.language.index]
@@ -190,19 +203,22 @@ def order(address: Address, number: int) -> Record:
     doer, done_to = (second, first) if passive else (first, second)
 
     def said(text: str, **others: Entity) -> str:
-        return capital(filled(compiled(text), {**roles, **others}, writer.language.index))
+        return filled(compiled(text), {**roles, **others}, writer.language.index)
 
-    text = said(sentences[passive])
-    candidates = sorted((said(answer, a=doer), said(answer, a=done_to)))
+    told = said(sentences[passive])
+    text = said(MIRRORED[writer.language.index]) if address.mirror else capital(writer.language.leads["then"] + told)
+    answers = [capital(said(answer, a=each)) for each in (doer, done_to)]
+    label = int(everyone.index(doer) < everyone.index(done_to))
     return {
-        "prompt": f"{text}{writer.language.joint}{question}", "answer": said(answer, a=doer), "sentence": text,
-        "candidates": candidates, "label": int(not passive), "pair": pair, "lang": writer.code, "kind": "order",
+        "prompt": f"{capital(told)}{writer.language.joint}{question}", "answer": answers[0],
+        "sentence": capital(told), "candidates": sorted(answers), "text": text, "label": label,
+        "passive": passive, "pair": pair, "lang": writer.code, "kind": "order",
     }  # fmt: skip
 
 
 MAKERS: dict[str, Callable[[Address, int], Record]] = {
     "stories": stories, "dialogues": dialogues, "preferences": preferences, "prompts": prompts,
-    "translation": translation, "order": order,
+    "translation": translation, "order": order, "cloze": cloze,
 }  # fmt: skip
 
 

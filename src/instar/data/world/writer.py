@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from .address import Address
-from .annotate import Annotations
+from .annotate import Annotations, Notes
 from .facts import Fact, answers, by_relation, facts
 from .ontology import World, world
 from .questions import Question, Scene, mention, questions
@@ -58,8 +58,9 @@ class Writer:
             if self.train or any(event.held_out for event in story.events):
                 return story
 
-    def told(self, story: Story, notes: Annotations | None = None) -> str:
-        return self.language.story(story.events, self.words, self.address.templates == "held-out", notes)
+    def told(self, story: Story, notes: Notes | None = None) -> str:
+        events = story.events + [event.retold() for event in story.events if self.address.recap]
+        return self.language.story(events, self.words, self.address.templates == "held-out", notes)
 
     def asked(self, most: int) -> tuple[Story, list[Question]]:
         """A story and questions about it; in a test they are those of the record's kind whose fact is held out."""

@@ -28,6 +28,8 @@ FAMILIES: dict[str, Family] = {
     family.architecture: family
     for family in (*LLAMA, *GEMMA, *EXPERTS, PHI3, NEOX, GPT2, *BART, MARIAN, T5, *BERT, *MODERNBERT)
 }
+# What training goes on with and a family may have no key for; transformers keeps the key and looks away.
+UNSAID_KEY, UNSAID = "instar", {"dropout", "attention_dropout", "pooling"}
 KNOWN = FAMILIES | {OWN.architecture: OWN}
 _LAYER = re.compile(r"\bblocks\.(\d+)\.")
 _EXPERT = re.compile(r"\bexperts\.(\d+)\.")
@@ -41,6 +43,15 @@ def config_from_hf(data: Foreign) -> ModelConfig:
     """config.json -> ModelConfig. Raises InputError for a family, a key or a value that we do not compute."""
     family = family_named(data)
     _refuse_unknown(family, data)
+    unsaid = data.get(UNSAID_KEY) or {}
+    if not isinstance(unsaid, dict) or not unsaid.keys() <= UNSAID:
+        raise InputError(f"config.json says {UNSAID_KEY}={unsaid!r}; wanted an object with {', '.join(sorted(UNSAID))}")
+    shape = _shape_of(family, data)
+    return from_dict(ModelConfig, unsaid, base=shape, where=f"config.json {UNSAID_KEY}") if unsaid else shape
+
+
+def _shape_of(family: Family, data: Foreign) -> ModelConfig:
+    """What the family makes of a config.json."""
     tied = data.get("tie_word_embeddings", family.tied)
     try:
         shape = {"vocab_size": data["vocab_size"], "tied": bool(tied), **family.read(data)}
@@ -61,7 +72,10 @@ def config_to_hf(config: ModelConfig, dtype: str = "float32", **tokens: int | li
                 f"{family.architecture} of position_start={config.position_start} means {key}={said[key]} to "
                 f"transformers, and the tokenizer says {tokens[key]}; set position_start to one more than that"
             )
-    return head | said | tail | {"bos_token_id": None, "eos_token_id": None} | tokens
+    whole = head | said | tail | {"bos_token_id": None, "eos_token_id": None} | tokens
+    read = _shape_of(family, whole)
+    lost = {name: value for name in UNSAID if (value := getattr(config, name)) != getattr(read, name)}
+    return whole | ({UNSAID_KEY: lost} if lost else {})
 
 
 def family_of(config: ModelConfig) -> Family:
@@ -114,7 +128,7 @@ def _refuse_unknown(family: Family, data: Foreign) -> None:
             raise InputError(
                 f"config.json says {key}={data[key]!r}; we compute {family.architecture} with {allowed[0]!r}"
             )
-    known = IGNORED | family.keys | family.fixed.keys()
+    known = IGNORED | family.keys | family.fixed.keys() | {UNSAID_KEY}
     for key, value in data.items():
         if key not in known and value not in (None, False, [], {}):
             raise InputError(f"config.json says {key}={value!r}, which we do not know for {family.architecture}")

@@ -3,7 +3,7 @@
 import pytest
 
 from instar.config import InputError
-from instar.eval.spans import entity_report, is_tagging, spans
+from instar.eval.entities import entity_report, is_tagging, spans
 
 
 @pytest.mark.parametrize(
