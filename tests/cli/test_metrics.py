@@ -65,7 +65,8 @@ def test_a_table_and_an_object(measured, metric):
     """Both say how many records there were, of which --limit takes the first."""
     if metric == "bleu":
         pytest.importorskip("sacrebleu")
-    words = ["--metric", metric, "--limit", "3", "--sampling.max-new-tokens", "4"]
+    words = ["--metric", metric, "--limit", "3"]
+    words += ["--sampling.max-new-tokens", "4"] if metric == "bleu" else []
     found = measured([RECORDS[metric]] * 5, *words, "--json", heads=heads_for(metric)).json
     assert found["metric"] == metric
     assert found.get("records", found.get("windows")) == 3
@@ -190,3 +191,10 @@ def test_blimp(cli, shared):
         "--metric", "pairs", "--limit", "300", "--json",
     ).json  # fmt: skip
     assert found["groups"]["paradigm"] == {"adjunct_island": {"records": 300, "acc": found["acc"], "same": 0.0}}
+
+
+def test_an_option_that_the_metric_does_not_look_at_is_refused(measured):
+    """What would be ignored is told, with what it is for."""
+    found = measured([{"text": "Anna had a ball."}], "--between", "x")
+    assert found.status == 2
+    assert "between=x with metric=perplexity, which does not look at it; it is for choices, cloze" in found.err

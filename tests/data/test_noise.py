@@ -204,5 +204,5 @@ def test_sentences_change_places():
 @pytest.mark.parametrize(("rate", "mean"), [(0.0, 3.0), (1.0, 3.0), (-0.1, 3.0), (float("nan"), 3.0), (0.5, 0.5)])
 def test_rates_out_of_bounds(rate, mean):
     """Nothing to restore, nothing to restore it from, or spans of nothing: refused by name."""
-    with pytest.raises(InputError, match=r"rate=|mean="):
+    with pytest.raises(InputError, match=r"rate=|span_length="):
         check_rate(rate, mean)

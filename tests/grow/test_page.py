@@ -40,6 +40,7 @@ def report():
                 "wrong": [{"user": "谁？", "wanted": "小明。", "answer": EVIL}],
             },
         },
+        "seconds": 90.0,
         "exchanges": [
             {"user": "狼在哪里？", "answer": "在森林里。", "wanted": "在森林里。", "right": True},
             {"user": EVIL, "answer": EVIL, "wanted": EVIL, "right": False},

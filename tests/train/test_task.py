@@ -111,7 +111,7 @@ def test_a_shape_that_cannot_learn_it_is_refused(files, tmp_path, objective):
 @pytest.mark.parametrize(
     ("objective", "changes", "message"),
     [
-        ("span", {"noise": NoiseOptions(rate=0.5, span_length=1.0)}, "sentinels"),
+        ("span", {"noise": NoiseOptions(rate=0.4, span_length=1.0)}, "sentinels"),
         ("masked", {"noise": NoiseOptions(rate=1.5)}, "rate"),
         ("seq2seq", {"source": "de"}, 'no "de"'),
         ("seq2seq", {"train": replace(TRAIN, compile=True)}, "train.compile with objective=seq2seq"),

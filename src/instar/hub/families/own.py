@@ -17,6 +17,8 @@ class _Same(dict[str, str]):
 
 APART = {"vocab_size", "tied"}  # what every config.json says in the spelling of transformers
 FIELDS = frozenset(field.name for field in fields(ModelConfig)) - APART
+# what every encoder-decoder's config.json says besides; `start` is the same
+BESIDE = {"decoder_start_token_id"}
 
 
 def _read(data: Foreign) -> Foreign:
@@ -27,4 +29,4 @@ def _write(config: ModelConfig) -> Foreign:
     return {name: value for name, value in to_dict(config).items() if name in FIELDS}
 
 
-OWN = Family("InstarTransformer", "instar", _Same(), _read, _write, lambda config: True, FIELDS)
+OWN = Family("InstarTransformer", "instar", _Same(), _read, _write, lambda config: True, FIELDS | BESIDE)
