@@ -6,7 +6,7 @@ import torch
 from instar.config import InputError
 from instar.config.presets import preset
 from instar.model.attention import Attend
-from instar.model.transformer import BROAD, LOOK_BACK, SHARP, Transformer
+from instar.model.transformer import BROAD, LOOK_BACK, LOOK_BOTH_WAYS, SHARP, Transformer
 
 SHAPE = dict(vocab_size=320, max_positions=64)
 
@@ -17,7 +17,8 @@ class Watching(Attend):
     def forward(self, q, k, v, mask, causal):
         groups = q.shape[1] // k.shape[1]
         scores = (q @ k.repeat_interleave(groups, 1).mT) * q.shape[-1] ** -0.5
-        self.looked = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), -torch.inf).softmax(-1)
+        ahead = torch.ones_like(scores, dtype=torch.bool).triu(1) & causal
+        self.looked = scores.masked_fill(ahead, -torch.inf).softmax(-1)
         return super().forward(q, k, v, mask, causal)
 
 
@@ -52,6 +53,22 @@ def test_heads_look_where_the_table_says(changes):
                     assert abs(int(seen.argmax()) - offset) <= 2
                     assert seen[:12].sum() > 0.6
     assert weights[3].max() < 0.25
+
+
+def test_an_encoder_looks_both_ways():
+    """Its heads begin by attending to the tokens just before and just after theirs."""
+    model = Transformer(preset("nano", **SHAPE, causal=False, heads_of=("masked",)))
+    model.look_back()
+    for block in model.blocks:
+        block.attention.attend = Watching()
+    tokens = torch.randint(0, 320, (8, 48), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.hidden(tokens)
+    for block, kinds in zip(model.blocks, LOOK_BOTH_WAYS):
+        for head, (offset, kind) in enumerate(kinds):
+            looked = block.attention.attend.looked.mean(0)[head]
+            seen = torch.stack([looked[t, t - 12 : t + 13] for t in range(12, 36)]).mean(0)
+            assert abs(int(seen.argmax()) - 12 + offset) <= (0 if kind is SHARP else 2)
 
 
 def test_only_positions_that_tell_offsets():

@@ -107,6 +107,11 @@ def draw_exchange(exchange: dict[str, Any]) -> Table:
     return drawing
 
 
+def stock(report: dict[str, Any]) -> bool:
+    """Whether others read the finished folder: our own layout is ours alone."""
+    return not report["architecture"].startswith("Instar")
+
+
 def closing_lines(report: dict[str, Any], out: str) -> list[str]:
     """Where everything lies and how to go on."""
     seconds = report["seconds"]
@@ -120,5 +125,5 @@ def closing_lines(report: dict[str, Any], out: str) -> list[str]:
         *([f"loss curve:        {report['picture']}"] if report.get("picture") else []),
         *([f"talk with it:      instar chat --model {shlex.quote(last)}"] if talks else []),
         *([f"continue a text:   instar generate --model {pretrain} --prompt 'Once upon a time'"] if writes else []),
-        f"in transformers:   {report['architecture']}.from_pretrained({last!r})",
+        *([f"in transformers:   {report['architecture']}.from_pretrained({last!r})"] if stock(report) else []),
     ]

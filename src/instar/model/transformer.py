@@ -28,6 +28,8 @@ __all__ = ["Block", "Transformer"]
 # make a sharp peak at the offset, slow ones a broad hill round it.
 SHARP, BROAD = {1.0: 0.55, 0.56: 0.27, 0.32: 0.18}, {0.18: 1.0, 0.1: 1.0, 0.056: 1.0}
 LOOK_BACK = (((1, SHARP), (2, SHARP), (3, SHARP), (5, BROAD)), ((5, BROAD), (10, BROAD)))
+# An encoder looks ahead as well, at negative offsets.
+LOOK_BOTH_WAYS = (((1, SHARP), (2, SHARP), (-1, SHARP), (-2, SHARP)), ((5, BROAD), (-5, BROAD)))
 # the first channel of every embedding in units of their std, and what is left of the rest of such a head's weights
 SIGN, DIMMED = 4.0, 0.3
 
@@ -35,11 +37,10 @@ SIGN, DIMMED = 4.0, 0.3
 def check_look_back(config: ModelConfig) -> None:
     """Raises InputError where heads cannot begin by looking back, for they must know how an offset turns them."""
     kind, share = config.rope_scaling.kind, config.rotary_share
-    if config.positions != "rotary" or kind != "none" or share != 1.0 or config.window_theta or not config.causal:
+    if config.positions != "rotary" or kind != "none" or share != 1.0 or config.window_theta:
         raise InputError(
-            f"look_back=true needs model.positions=rotary, whole and unstretched, in a causal model; found "
-            f"{config.positions}, rotary_share={share}, rope_scaling.kind={kind}, window_theta={config.window_theta}, "
-            f"causal={config.causal}; set one of them"
+            f"look_back=true needs model.positions=rotary, whole and unstretched; found {config.positions}, "
+            f"rotary_share={share}, rope_scaling.kind={kind}, window_theta={config.window_theta}; set one of them"
         )
 
 
@@ -126,7 +127,8 @@ class Transformer(Stack):
 
     @torch.no_grad()
     def look_back(self) -> None:
-        """Let heads of the first two blocks begin by attending to the tokens just before theirs (`LOOK_BACK`).
+        """Let heads of the first two blocks begin by attending to the tokens just before theirs (`LOOK_BACK`), in an
+        encoder to those on both sides.
 
         A head that matches needs one below it that says what stood before, and neither earns anything without the
         other: a model waits long for both (Olsson et al. 2022). With the one given, matching forms at once
@@ -141,7 +143,7 @@ class Transformer(Stack):
         frequencies = frequencies_of(size, config.rope_theta)
         # normalised queries and keys may be drowned in the sign; others must not be large
         strength = SIGN if config.qk_norm else math.sqrt(size) / SIGN
-        for block, kinds in zip(self.blocks, LOOK_BACK):
+        for block, kinds in zip(self.blocks, LOOK_BACK if config.causal else LOOK_BOTH_WAYS):
             attention = cast(Block, block).attention
             q, k = attention.q.weight, attention.k.weight
             for head, (offset, kind) in zip(range(config.kv_heads), kinds):

@@ -216,7 +216,7 @@ HEEDED = {
     "target": {"seq2seq"},
     "packing": OBJECTIVES.keys() - {"seq2seq"},
     "train.micro_tokens": OBJECTIVES.keys() - {"seq2seq"},
-    "look_back": {"causal"},
+    "look_back": {"causal", "masked"},
 }
 
 

@@ -49,7 +49,8 @@ class PretrainOptions(Machine):
     source: str = "source"
     # seq2seq: the key of its target
     target: str = "target"
-    # heads of the first blocks begin by looking at the tokens just before theirs, so that copying forms sooner
+    # heads of the first blocks begin by looking at the tokens just before theirs, in an encoder also just behind, so
+    # that copying forms sooner
     look_back: bool = False
     # held-out share of the documents, chosen by hash
     held_out: float = 0.02
