@@ -225,3 +225,26 @@ def test_a_source_padded_on_the_left_is_refused_by_a_cache():
     view = View(keep=torch.tensor([[False, True, True, True]]))
     with pytest.raises(InputError, match="padded on the left or inside"):
         model(torch.tensor([[1]]), source=torch.tensor([[13, 4, 5, 6]]), source_view=view, cache=cache)
+
+
+@pytest.mark.parametrize("lengths", [(4, 4, 4), (4, 2, 3)])
+@torch.no_grad()
+def test_a_source_wider_than_its_longest_is_read_to_its_end_by_a_cache(lengths):
+    """Story: the cache was given keys of padding beyond the longest source, which even rows then looked at and uneven
+    ones broke over."""
+    model = make(TWO)
+    source = torch.randint(2, 41, (3, 9), generator=torch.Generator().manual_seed(1))
+    view = View(keep=torch.arange(9)[None] < torch.tensor(lengths)[:, None])
+    tokens = torch.randint(2, 41, (3, 5), generator=torch.Generator().manual_seed(2))
+    cache = KVCache(TWO, 3, 5, source_capacity=9, dtype=torch.float64)
+    found = [model(tokens[:, :3], source=source, source_view=view, cache=cache)]
+    found += [model(tokens[:, place : place + 1], cache=cache) for place in (3, 4)]
+    near(torch.cat(found, 1), model(tokens, source=source, source_view=view))
+
+
+def test_scaled_embeddings_begin_at_the_scale_of_the_stream():
+    """Embeddings that are multiplied by the root of D begin smaller by it; what is added to them does not."""
+    config = replace(ONE, d_model=64, scaled_embed=True, positions="learned", tied=True)
+    model = Transformer(config, seed=1)
+    assert model.embed.weight.std().item() == pytest.approx(64**-0.5, rel=0.1)
+    assert model.positions.weight.std().item() == pytest.approx(1.0, rel=0.1)

@@ -10,7 +10,9 @@ from instar.batch import IGNORE
 from instar.config import InputError
 from instar.config.options import ClassifyOptions, EvaluateOptions, NoiseOptions, PretrainOptions, TrainOptions
 from instar.config.presets import preset
+from instar.hub.files import save_model
 from instar.hub.folders import load
+from instar.model.transformer import Transformer
 from instar.text.tokenizer import Tokenizer
 from instar.train import plan, stages
 from instar.train.task import OBJECTIVES
@@ -194,3 +196,17 @@ def test_an_encoder_decoder_learns_no_labels_and_no_dialogues(files, tmp_path):
     )
     with pytest.raises(InputError, match="labels are learnt by an encoder or a decoder alone"):
         stages.classify(options)
+
+
+def test_what_a_router_has_learnt_beside_its_weights_is_kept(files, tmp_path):
+    """Story: the bias that balances experts is no parameter, and a new head lost it."""
+    shape = preset("nano", **SMALL, vocab_size=384, experts=4, d_expert=16, balance_by="bias")
+    model = Transformer(shape)
+    model.blocks[0].feed_forward.bias += torch.arange(4)
+    save_model(model, tmp_path / "parent")
+    Tokenizer.load(files / "tokenizer").save(tmp_path / "parent")
+    options = ClassifyOptions(
+        model=str(tmp_path / "parent"), data=(str(files / "labelled.jsonl"),), out=str(tmp_path / "run"), train=TRAIN
+    )
+    born = plan.plan_classify(options).model()
+    assert born.blocks[0].feed_forward.bias.tolist() == [0.0, 1.0, 2.0, 3.0]

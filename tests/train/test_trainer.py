@@ -189,6 +189,34 @@ def test_only_training_is_compiled(make_model, make_trainer, monkeypatch):
     assert all(calls)
 
 
+def test_dropout_is_no_reason_to_distrust_a_compiler(make_model, make_trainer, monkeypatch):
+    """Plain and compiled blocks are compared at rest: a compiler draws other numbers, and they make another loss."""
+
+    def drawing(function, **options):
+        return lambda *rest, **named: function(*rest, **named) if torch.rand(3).sum() else None
+
+    monkeypatch.setattr(torch, "compile", drawing)
+    said, model = [], make_model(dropout=0.5, tied=False)
+    with torch.no_grad():
+        model.heads["lm"].weight *= 30  # so that a draw shows in the loss
+    make_trainer(model.train(), steps=1, compile=True, more={"say": said.append}).fit()
+    assert not said
+
+
+def test_trials_leave_no_trace_in_what_balances_experts(make_model, make_trainer):
+    """Only the passes of a step move the router's bias: none that measured, and none of a step that was skipped."""
+    shape = dict(experts=4, d_expert=8, balance_by="bias", balance=0.25)
+    models = [make_model(**shape), make_model(**shape)]
+    measured, plain = (make_trainer(model, steps=3) for model in models)
+    measured.seconds_a_step()
+    assert all(experts.load is None and experts.imbalance is None for experts in models[0].experts)
+    measured.fit()
+    plain.fit()
+    for one, other in zip(models[0].experts, models[1].experts):
+        assert torch.equal(one.bias, other.bias)
+        assert one.bias.abs().max() > 0
+
+
 def test_measuring_a_step_moves_nothing(make_model, make_trainer):
     """The seconds of a step are measured on the next batch, and training, dropout and all, is as if they had not
     been: a run that went on, which does not measure, is the same run."""
