@@ -146,3 +146,11 @@ def test_what_cannot_be_spelt_out_is_not():
         as_messages({"messages": [{"role": many, "content": "x"}]})
     with pytest.raises(InputError, match="function_call"):
         as_messages({"messages": [{"from": "function_call", "value": many}]})
+
+
+def test_both_sides_of_a_pair_teach_a_tokenizer():
+    """Source and target, or whatever keys are named; a key that is not there is told."""
+    assert texts_of({"source": "a dog", "target": "狗", "lang": "en"}) == ["a dog", "狗"]
+    assert texts_of({"en": "a dog", "de": "ein Hund"}, ("en", "de")) == ["a dog", "ein Hund"]
+    with pytest.raises(InputError, match='found the keys en, wanted a string under "de"'):
+        texts_of({"en": "a dog"}, ("en", "de"))

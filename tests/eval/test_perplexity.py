@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instar.config import InputError
+from instar.config import InputError, ModelConfig
 from instar.eval import likelihood
 from instar.eval.perplexity import Surprise, measure, windows
 from instar.hub.folders import load
+from instar.model.transformer import Transformer
 
 LONG = "Anna had a red ball. She gave the ball to Tom. 王明有一个红色的球。" * 6
 
@@ -140,3 +141,17 @@ def test_what_cannot_be_measured(tokenizer, model, texts, options, message):
 def test_a_hopeless_loss_is_still_a_number():
     """exp of a very large loss does not overflow."""
     assert math.isfinite(Surprise(nats=1e9, tokens=1).perplexity)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (dict(encoder_layers=1, start=0), "this model reads a source besides"),
+        (dict(causal=False, heads_of=("masked",)), "heads masked, wanted the head lm"),
+    ],
+)
+def test_models_that_foresee_no_text_are_refused(tokenizer, shape, message):
+    """An encoder-decoder and an encoder are told by name, not by a missing key."""
+    config = ModelConfig(vocab_size=tokenizer.vocab_size, d_model=16, layers=1, heads=2, max_positions=64, **shape)
+    with pytest.raises(InputError, match=message):
+        measure(Transformer(config), tokenizer, ["Anna had a ball."])

@@ -40,3 +40,10 @@ def test_what_has_no_vector_is_refused(changes, texts, message):
     """A model that answers otherwise, and a text that is too long, which is never cut."""
     with pytest.raises(InputError, match=message):
         embed(Transformer(replace(BARE, **changes)).eval(), TOKENIZER, texts)
+
+
+def test_a_model_in_training_rests_for_its_vectors():
+    """Dropout has no part in them, and training goes on afterwards."""
+    model = Transformer(replace(BARE, dropout=0.5), seed=3).train()
+    assert torch.equal(embed(model, TOKENIZER, TEXTS), embed(model, TOKENIZER, TEXTS))
+    assert model.training

@@ -210,3 +210,27 @@ def test_what_a_router_has_learnt_beside_its_weights_is_kept(files, tmp_path):
     )
     born = plan.plan_classify(options).model()
     assert born.blocks[0].feed_forward.bias.tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_tokens_of_both_sides_are_counted(files, tmp_path):
+    """A translator reads a source for each target, and no padding."""
+    options = options_of(files, tmp_path / "run", "seq2seq")
+    loader = stages.stage_of(options, plan.plan_pretrain, say=lambda text: None).loader
+    batches = [next(loader) for _ in range(4 * loader.micro_batches)]
+    sides = [(batch.tokens, batch.view) for batch in batches] + [(b.source, b.source_view) for b in batches]
+    read = sum(tokens.numel() if view.keep is None else int(view.keep.sum()) for tokens, view in sides)
+    report = stages.pretrain(options)
+    assert report["tokens"] == read > 1.5 * report["teaching_tokens"]
+
+
+@pytest.mark.parametrize("objective", ["span", "denoise"])
+def test_documents_begin_as_the_tokenizer_begins_them(files, tmp_path, objective):
+    """The begin token stands before each source and is never hidden, and the text ends with its end."""
+    stage = stages.stage_of(options_of(files, tmp_path / "run", objective), plan.plan_pretrain, say=lambda text: None)
+    tokenizer = stage.plan.tokenizer
+    for _ in range(4):
+        batch = next(stage.loader)
+        assert (batch.source[:, 0] == tokenizer.bos).all()
+        starts = batch.source_view.positions == 0 if batch.source_view.positions is not None else None
+        segments = 1 if starts is None else int((starts & batch.source_view.keep).sum()) // len(batch.source)
+        assert int((batch.source == tokenizer.bos).sum()) >= len(batch.source) * max(1, segments)
