@@ -1,10 +1,13 @@
 """What makes a stage run again."""
 
+from pathlib import Path
+
 import pytest
 
-from instar.config import InputError
+from instar.config import InputError, load_yaml
 from instar.config.recipe import read_recipe
 from instar.grow.life import Life
+from instar.train.task import check_heeded, check_shape
 
 
 def test_another_list_of_words_makes_another_tokenizer(tmp_path, monkeypatch):
@@ -38,3 +41,11 @@ def test_recipes_that_cannot_be_lived(changes, message):
     """A measurement of a stage that is not there, an exam without lessons: told before anything is made."""
     with pytest.raises(InputError, match=message):
         read_recipe({"tokenizer": {"data": ["x"]}, "pretrain": {"data": ["x"]}} | changes)
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_recipe_can_be_read(path):
+    """No recipe names an option that does not exist, and each model can learn its objective."""
+    recipe = read_recipe(load_yaml(path))
+    check_shape(recipe.pretrain.objective, recipe.pretrain.model)
+    check_heeded(recipe.pretrain)
