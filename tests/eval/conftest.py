@@ -23,3 +23,20 @@ def model(tokenizer):
     with torch.no_grad():
         model.heads["lm"].weight *= 20
     return model
+
+
+@pytest.fixture
+def make_masked():
+    """tokenizer -> a masked model in fp64 whose probabilities vary."""
+
+    def make(tokenizer):
+        config = ModelConfig(
+            vocab_size=tokenizer.vocab_size, d_model=16, layers=2, heads=2, max_positions=64, causal=False,
+            heads_of=("masked",), tied=False,
+        )  # fmt: skip
+        model = Transformer(config, seed=3).double()
+        with torch.no_grad():
+            model.heads["masked"].out.weight *= 20
+        return model
+
+    return make

@@ -9,7 +9,6 @@ from instar.config import InputError, ModelConfig
 from instar.data.corpus import read
 from instar.eval.cloze import Gap, fill, hole_of, next_of, report
 from instar.eval.likelihood import Likelihood
-from instar.model.transformer import Transformer
 from instar.text.tokenizer import Tokenizer
 
 TEXTS = ["Anna had a red ball. She gave the ball to Tom.\n" * 4, "王明有一个红色的球。球在花园里。\n" * 2]
@@ -22,16 +21,9 @@ def masks():
 
 
 @pytest.fixture
-def both_ways(masks):
+def both_ways(masks, make_masked):
     """A masked model whose probabilities vary."""
-    config = ModelConfig(
-        vocab_size=masks.vocab_size, d_model=16, layers=2, heads=2, max_positions=64, causal=False,
-        heads_of=("masked",), tied=False,
-    )  # fmt: skip
-    model = Transformer(config, seed=3).double()
-    with torch.no_grad():
-        model.heads["masked"].out.weight *= 20
-    return model
+    return make_masked(masks)
 
 
 class Parrot(torch.nn.Module):

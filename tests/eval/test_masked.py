@@ -27,16 +27,9 @@ def tokenizer():
 
 
 @pytest.fixture
-def model(tokenizer):
+def model(tokenizer, make_masked):
     """A masked model whose probabilities vary."""
-    config = ModelConfig(
-        vocab_size=tokenizer.vocab_size, d_model=16, layers=2, heads=2, max_positions=64, causal=False,
-        heads_of=("masked",), tied=False,
-    )  # fmt: skip
-    model = Transformer(config, seed=3).double()
-    with torch.no_grad():
-        model.heads["masked"].out.weight *= 20
-    return model
+    return make_masked(tokenizer)
 
 
 def test_what_is_hidden(tokenizer, model):
