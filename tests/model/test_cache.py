@@ -1,4 +1,6 @@
-"""The book-keeping of the cache: where each row stands, what it may forget, who shares its memory."""
+"""The book-keeping of the cache: where each row stands, what it may forget, and what it is about."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -68,62 +70,19 @@ def test_full_cache_names_both_numbers(cache):
         cache.positions(3)
 
 
-def test_rows_share_memory_and_lengths(cache):
-    """Some rows are a cache of their own that writes into the same memory; the others stay as they are."""
-    write(cache, 2)
-    part = cache.rows([2, 0])
-    k, _ = write(part, 1, value=7.0)
-    assert k[:, 0, :, 0].tolist() == [[200.0, 201.0, 7.0], [0.0, 1.0, 7.0]]
-    assert cache.lengths == [3, 2, 3]
-    assert part.lengths == [3, 3]
-    assert part.bytes == cache.bytes
-    assert cache[0].store[0, 1, 0, :3, 0].tolist() == [100.0, 101.0, 0.0]
-
-
-def test_rows_of_rows(cache):
-    """A part of a part names rows of the part."""
-    write(cache, 2)
-    part = cache.rows([2, 0]).rows([1])
-    part.trim([1])
-    assert cache.lengths == [1, 2, 2]
-    assert len(cache.rows([2, 0]).rows([])) == 0
-    with pytest.raises(IndexError):
-        cache.rows([]).rows([0])
-
-
-def test_release_empties_only_its_rows(cache):
-    """A finished request leaves its slot to the next."""
-    write(cache, 3)
-    cache.rows([1]).release()
-    assert cache.lengths == [3, 0, 3]
-    k, _ = write(cache.rows([1]), 2, value=5.0)
-    assert k[0, 0, :, 0].tolist() == [5.0, 5.0]
-
-
-@pytest.mark.parametrize("since", [0, 2])
-def test_reorder_follows_the_chosen_rows(cache, since):
-    """Row b goes on as rows[b] did; what stands before `since` is common and is not copied."""
-    write(cache, 4)
-    cache.trim([4, 3, 4])
-    cache.reorder([1, 1, 0], since=since)
-    assert cache.lengths == [3, 3, 4]
-    kept = [[100.0, 101.0], [100.0, 101.0], [0.0, 1.0]] if not since else [[0.0, 1.0], [100.0, 101.0], [200.0, 201.0]]
-    found = cache[1].store[0, :, 0, :4, 0].tolist()
-    assert [row[:2] for row in found] == kept
-    assert [row[2] for row in found] == [102.0, 102.0, 2.0]
-    assert found[2][3] == 3.0
-
-
-def test_reorder_inside_a_part(cache):
-    """Beams of one request are reordered without touching the rows of another."""
-    write(cache, 2)
-    cache.rows([0, 2]).reorder([1, 1])
-    assert cache[0].store[0, :, 0, 0, 0].tolist() == [200.0, 100.0, 200.0]
-
-
-@pytest.mark.parametrize("rows", [[0, 1, 2], [1, 2], [2]], ids=str)
-def test_neighbouring_rows_are_read_where_they_lie(cache, rows):
-    """Rows that stand side by side are a view of the memory: a step copies nothing of what was written before."""
-    k, v = write(cache.rows(rows), 2)
+def test_what_was_written_is_read_where_it_lies(cache):
+    """A step copies nothing of what was written before."""
+    k, v = write(cache, 2)
     memory = cache[1].store.untyped_storage().data_ptr()
     assert k.untyped_storage().data_ptr() == v.untyped_storage().data_ptr() == memory
+
+
+def test_a_source_for_each_row():
+    """Fewer sources than rows are an error; nothing is changed then."""
+    cache = KVCache(replace(CONFIG, encoder_layers=1), 3, 8, source_capacity=4)
+    cache.attend_to([4, 1, 2])
+    with pytest.raises(InputError, match="2 sources, and the cache has 3 rows; wanted one for each"):
+        cache.attend_to([1, 1])
+    with pytest.raises(InputError, match="holds sources of 4 tokens; found 5"):
+        cache.attend_to([1, 5, 1])
+    assert cache.source_lengths == [4, 1, 2]

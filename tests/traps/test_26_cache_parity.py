@@ -69,8 +69,8 @@ def case(request):
     return model, tokens[:, :24], logits[:, :24], near
 
 
-def new_cache(model, rows=4, capacity=CAPACITY):
-    return KVCache(model.config, rows, capacity, dtype=model.embed.weight.dtype)
+def new_cache(model):
+    return KVCache(model.config, 4, CAPACITY, dtype=model.embed.weight.dtype)
 
 
 def check(found, wanted, near):
@@ -109,35 +109,6 @@ def test_ragged_prompts(case, step):
 
 
 @torch.no_grad()
-def test_rows_of_a_larger_cache(case):
-    """Requests come and go in slots, in any order, beside slots that hold other text."""
-    model, tokens, wanted, near = case
-    cache = new_cache(model, rows=7)
-    model(tokens[[3, 2, 1, 0, 3, 2, 1]], cache=cache)
-    slots = [5, 0, 3, 2]
-    cache.rows(slots).release()
-    for slot, row in zip(slots, range(4)):  # each prompt by itself
-        check(model(tokens[row : row + 1, : row + 2], cache=cache.rows([slot]))[0], wanted[row, : row + 2], near)
-    part = cache.rows(slots)
-    while min(part.lengths) < 20:  # then all of them together
-        at = torch.tensor(part.lengths)[:, None]
-        found = model(tokens.gather(1, at), cache=part)
-        check(found, wanted[torch.arange(4)[:, None], at], near)
-    assert cache.rows([1, 4, 6]).lengths == [24] * 3
-
-
-@torch.no_grad()
-def test_reordered_rows(case):
-    """After beams are reordered, each row goes on as the row it was copied from."""
-    model, tokens, wanted, near = case
-    cache = new_cache(model)
-    model(tokens[:, :12], cache=cache)
-    order = [2, 2, 0, 3]
-    cache.reorder(order)
-    check(model(tokens[order, 12:], cache=cache), wanted[order, 12:], near)
-
-
-@torch.no_grad()
 def test_speculation_is_taken_back(case):
     """Tokens that were tried and trimmed leave no trace."""
     model, tokens, wanted, near = case
@@ -157,7 +128,5 @@ def test_what_stands_behind_a_row_is_never_seen(case):
     cache.trim([24, 8, 8, 8])
     for layer in range(model.config.layers):
         cache[layer].store[:, 1:, :, 8:] = 1e4
-    check(model(tokens[1:, 8:12], cache=cache.rows([1, 2, 3])), wanted[1:, 8:12], near)
-    cache.trim([24, 8, 8, 8])
     found = model(tokens[:, 8:9], cache=cache)
     check(found[1:], wanted[1:, 8:9], near)

@@ -32,11 +32,8 @@ class Seen(NamedTuple):
 class Kept(Protocol):
     """Keys and values of a layer that outlive a forward pass."""
 
-    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep k, v (B, K, T, E) and give all that is kept: (B, K, S, E)."""
-
-    def read(self) -> tuple[Tensor, Tensor]:
-        """All that is kept."""
+    def attend(self, attend: Attend, q: Tensor, new: tuple[Tensor, Tensor] | None, seen: Seen) -> Tensor:
+        """Keep the k, v (B, K, T, E) of new tokens, where there are any, and let q (B, H, T, E) attend to all."""
 
 
 def added(sees: Tensor, dtype: torch.dtype) -> Tensor:
@@ -118,20 +115,19 @@ class Attention(nn.Module):
         q = self._normed(self.q(x), self.q_norm, self.heads).transpose(1, 2)
         if seen.rotation is not None:
             q = seen.rotation.turn(q)
-        k, v = self._keys(source, seen.rotation, kept)
-        y = self.attend(q, k, v, seen.mask, seen.causal)
+        new = None if source is None else self.keys(source, seen.rotation)
+        if kept is not None:
+            y = kept.attend(self.attend, q, new, seen)
+        else:
+            assert new is not None
+            y = self.attend(q, *new, seen.mask, seen.causal)
         return self.out(y.transpose(1, 2).flatten(2))
 
-    def _keys(self, source: Tensor | None, rotation: Rotation | None, kept: Kept | None) -> tuple[Tensor, Tensor]:
-        """k, v (B, K, S, E)."""
-        if source is None:
-            assert kept is not None
-            return kept.read()
+    def keys(self, source: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor]:
+        """source (B, S, D) -> k, v (B, K, S, E)."""
         k = self._normed(self.k(source), self.k_norm, self.kv_heads).transpose(1, 2)
         v = self._split(self.v(source), self.kv_heads).transpose(1, 2)
-        if rotation is not None:
-            k = rotation.turn(k)
-        return (k, v) if kept is None else kept.update(k, v)
+        return (k if rotation is None else rotation.turn(k)), v
 
     def _normed(self, x: Tensor, norm: nn.Module, heads: int) -> Tensor:
         return self._split(norm(x), heads) if self.whole else norm(self._split(x, heads))

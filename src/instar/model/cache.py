@@ -1,13 +1,53 @@
-"""Keys and values of the tokens already read, so that the next token costs one step and not the whole text."""
+"""Keys and values of the tokens already read, so that the next token costs one step and not the whole text.
+
+This is the plain one, a rectangle of rows, for those who run a model by hand. The engine's is `Pages`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..config import InputError, ModelConfig
+from .attention import Attend, Kept, Seen, added
+
+# queries (B, T), keys (B or 1, S), dtype -> what is added to the scores
+Bias = Callable[[Tensor, Tensor, torch.dtype], Tensor | None]
+
+
+class Cache(Protocol):
+    """Whatever keeps keys and values, as a stack sees it in one forward pass."""
+
+    capacity: int
+
+    @property
+    def cross(self) -> Sequence[Kept]:
+        """Keys and values of each layer for the source, none without an encoder."""
+
+    @property
+    def source_lengths(self) -> Sequence[int]:
+        """Tokens in each row's source."""
+
+    def reach(self, count: int) -> int:
+        """How long the longest row will be with `count` more tokens."""
+
+    def positions(self, count: int) -> Tensor:
+        """Where the next `count` tokens of each row will stand: (B, count)."""
+
+    def see(self, window: int, bias: Bias, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, bool]:
+        """What these tokens see in layers of one window: a mask, or whether to be causal."""
+
+    def see_source(self, dtype: torch.dtype) -> Tensor | None:
+        """What they see of the source: a mask, or None for all of it."""
+
+    def extend(self, count: int) -> None:
+        """Every row is `count` tokens longer: called once a forward pass, after its last layer."""
+
+    def __getitem__(self, layer: int) -> Kept:
+        """Keys and values of one layer."""
 
 
 class KVCache:
@@ -35,23 +75,8 @@ class KVCache:
 
         self._stores = stores(capacity)
         self._sources = stores(source_capacity) if config.encoder_layers else []
-        self._lengths, self._source_lengths = [0] * batch, [0] * batch
-        self._rows: list[int] | None = None
+        self.lengths, self.source_lengths = [0] * batch, [0] * batch  # tokens in each row, and in its source
         self.capacity, self.source_capacity, self.device = capacity, source_capacity, torch.device(device)
-        self._start()
-
-    def rows(self, rows: Sequence[int]) -> KVCache:
-        """Some rows of this cache, as a cache that reads and writes the same memory."""
-        part = object.__new__(KVCache)
-        part._stores, part._lengths, part._rows = self._stores, self._lengths, [self._own[row] for row in rows]
-        part._sources, part._source_lengths = self._sources, self._source_lengths
-        part.capacity, part.source_capacity, part.device = self.capacity, self.source_capacity, self.device
-        part._start()
-        return part
-
-    def _start(self) -> None:
-        self._own = list(self._rows) if self._rows is not None else list(range(len(self._lengths)))
-        self._index = _index(self._own, self.device)
         self._next: tuple[list[int], Tensor] | None = None
         self._layers = [LayerCache(self, store) for store in self._stores]
         self.cross = [SourceCache(self, store) for store in self._sources]
@@ -61,24 +86,7 @@ class KVCache:
 
     def __len__(self) -> int:
         """Rows, B."""
-        return len(self._own)
-
-    @property
-    def numbers(self) -> Tensor:
-        """The rows of the memory that are this cache's: (B,)."""
-        if isinstance(self._index, slice):
-            return torch.arange(self._index.start, self._index.stop, device=self.device)
-        return self._index
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens in each row."""
-        return [self._lengths[row] for row in self._own]
-
-    @property
-    def source_lengths(self) -> list[int]:
-        """Tokens in each row's source."""
-        return [self._source_lengths[row] for row in self._own]
+        return len(self.lengths)
 
     @property
     def bytes(self) -> int:
@@ -91,8 +99,39 @@ class KVCache:
             raise InputError(
                 f"the cache holds sources of {self.source_capacity} tokens; found {max(lengths)}; make a larger cache"
             )
-        for row, length in zip(self._own, lengths, strict=True):
-            self._source_lengths[row] = length
+        if len(lengths) != len(self):
+            raise InputError(f"{len(lengths)} sources, and the cache has {len(self)} rows; wanted one for each")
+        self.source_lengths = list(lengths)
+
+    def reach(self, count: int) -> int:
+        """How long the longest row will be with `count` more tokens."""
+        return max(self.lengths) + count
+
+    def see(self, window: int, bias: Bias, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, bool]:
+        """What tokens at `positions` (B, T), the next of each row, see in layers of one window: a mask, or whether to
+        be causal."""
+        lengths, count = self.lengths, positions.shape[1]
+        until = max(lengths) + count
+        keys = torch.arange(until, device=positions.device)
+        found = bias(positions, keys[None], dtype)
+        if found is None and (not window or until <= window):
+            if until == count:  # nothing stands before these tokens
+                return None, True
+            if count == 1 and min(lengths) == max(lengths):
+                return None, False
+        sees = keys <= positions[..., None]
+        if window:
+            sees &= keys > positions[..., None] - window
+        mask = added(sees, dtype)
+        return (mask if found is None else mask + found), False
+
+    def see_source(self, dtype: torch.dtype) -> Tensor | None:
+        """Which tokens are real, where sources differ in length."""
+        lengths = self.source_lengths
+        if min(lengths) == max(lengths):
+            return None
+        ends = torch.tensor(lengths).to(self.device, non_blocking=True)[:, None, None]
+        return added(torch.arange(max(lengths), device=self.device) < ends, dtype)
 
     def positions(self, count: int) -> Tensor:
         """Where the next `count` tokens of each row will stand: (B, count)."""
@@ -109,30 +148,14 @@ class KVCache:
 
     def extend(self, count: int) -> None:
         """Every row is `count` tokens longer: called once a forward pass, after its last layer."""
-        for row in self._own:
-            self._lengths[row] += count
+        self.lengths = [length + count for length in self.lengths]
 
     def trim(self, lengths: Sequence[int]) -> None:
         """Forget what stands behind each row's new length."""
-        for row, length in zip(self._own, lengths, strict=True):
-            if not 0 <= length <= self._lengths[row]:
-                raise InputError(f"row {row} holds {self._lengths[row]} tokens, it cannot be trimmed to {length}")
-            self._lengths[row] = length
-
-    def release(self) -> None:
-        """Empty these rows for the next requests."""
-        self.trim([0] * len(self))
-
-    def reorder(self, rows: Sequence[int], since: int = 0) -> None:
-        """Row b continues as row rows[b] did, as beam search needs; positions before `since` are shared by all and
-        stay where they are."""
-        lengths = self.lengths
-        chosen = torch.tensor([self._own[row] for row in rows], device=self.device)
-        until = max(lengths)
-        for store in self._stores:
-            store[:, self._index, :, since:until] = store[:, chosen, :, since:until]
-        for row, source in zip(self._own, rows):
-            self._lengths[row] = lengths[source]
+        for row, (length, held) in enumerate(zip(lengths, self.lengths, strict=True)):
+            if not 0 <= length <= held:
+                raise InputError(f"row {row} holds {held} tokens, it cannot be trimmed to {length}")
+        self.lengths = list(lengths)
 
 
 class LayerCache:
@@ -140,6 +163,11 @@ class LayerCache:
 
     def __init__(self, cache: KVCache, store: Tensor) -> None:
         self.cache, self.store = cache, store
+
+    def attend(self, attend: Attend, q: Tensor, new: tuple[Tensor, Tensor] | None, seen: Seen) -> Tensor:
+        """Keep the k, v (B, K, T, E) of new tokens, and let q (B, H, T, E) attend to all."""
+        keys, values = self.read() if new is None else self.update(*new)
+        return attend(q, keys, values, seen.mask, seen.causal)
 
     def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """k, v (B, K, T, E) of new tokens -> k, v (B, K, S, E) of all tokens, from position 0 on.
@@ -151,9 +179,10 @@ class LayerCache:
         even = min(lengths) == max(lengths)
         for store, new in zip(self.store, (k, v)):
             if even:
-                store[cache._index, :, lengths[0] : until] = new.to(store.dtype)
+                store[:, :, lengths[0] : until] = new.to(store.dtype)
             else:
-                store[cache.numbers[:, None], :, cache.positions(count)] = new.transpose(1, 2).to(store.dtype)
+                rows = torch.arange(len(cache), device=store.device)[:, None]
+                store[rows, :, cache.positions(count)] = new.transpose(1, 2).to(store.dtype)
         keys, values = self._up_to(until)
         return keys.to(k.dtype), values.to(v.dtype)
 
@@ -162,7 +191,7 @@ class LayerCache:
         return self._up_to(max(self.cache.lengths))
 
     def _up_to(self, until: int) -> tuple[Tensor, Tensor]:
-        keys, values = (store[self.cache._index, :, :until] for store in self.store)
+        keys, values = self.store[:, :, :, :until]
         return keys, values
 
 
@@ -172,23 +201,20 @@ class SourceCache:
     def __init__(self, cache: KVCache, store: Tensor) -> None:
         self.cache, self.store = cache, store
 
+    def attend(self, attend: Attend, q: Tensor, new: tuple[Tensor, Tensor] | None, seen: Seen) -> Tensor:
+        """Let q (B, H, T, E) attend to the sources, whose k, v (B, K, S, E) are kept where they are new."""
+        keys, values = self.read() if new is None else self.update(*new)
+        return attend(q, keys, values, seen.mask, seen.causal)
+
     def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keep k, v (B, K, S, E) of whole sources, padded on the right -> those up to the longest source."""
         until = max(self.cache.source_lengths)
         k, v = k[:, :, :until], v[:, :, :until]
         for store, new in zip(self.store, (k, v)):
-            store[self.cache._index, :, :until] = new.to(store.dtype)
+            store[:, :, :until] = new.to(store.dtype)
         return k, v
 
     def read(self) -> tuple[Tensor, Tensor]:
         """k, v (B, K, S, E); S reaches to the longest source."""
-        until = max(self.cache.source_lengths)
-        keys, values = (store[self.cache._index, :, :until] for store in self.store)
+        keys, values = self.store[:, :, :, : max(self.cache.source_lengths)]
         return keys, values
-
-
-def _index(rows: list[int], device: torch.device) -> slice | Tensor:
-    """What picks these rows: a slice where they stand side by side, so that nothing is copied to read them."""
-    if rows and rows == list(range(rows[0], rows[0] + len(rows))):
-        return slice(rows[0], rows[0] + len(rows))
-    return torch.tensor(rows, dtype=torch.int64).to(device, non_blocking=True)

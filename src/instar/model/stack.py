@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from ..batch import View
 from ..config import InputError, ModelConfig
 from .attention import Attention, Kept, Seen, added
-from .cache import KVCache
+from .cache import Cache
 from .experts import Experts
 from .layers import MLPS, NORMS, RESIDUALS, Dropout, Embedding, entry
 from .positions import POSITIONS
@@ -108,7 +108,7 @@ class Stack(nn.Module):
         embed: Embedding,
         *,
         view: View | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
         memory: Tensor | None = None,
         memory_view: View | None = None,
     ) -> Tensor:
@@ -118,7 +118,7 @@ class Stack(nn.Module):
         positions = self._where(tokens, view, cache)
         windows = self.config.windows or (0,) * len(self.blocks)
         seen = self._all_seen(tokens, view, cache, positions, dtype, set(windows))
-        crossing = self._crossing(tokens, view, cache, memory, memory_view, dtype)
+        crossing = self._crossing(view, cache, memory_view, dtype)
         x = self._embedded(tokens, embed, view, positions, dtype)
         for number, (block, window) in enumerate(zip(self.blocks, windows)):
             if self.recompute and self.training:
@@ -144,11 +144,11 @@ class Stack(nn.Module):
             x = x + self.types(types).to(dtype)
         return self.drop(self.embed_norm(x))
 
-    def _where(self, tokens: Tensor, view: View | None, cache: KVCache | None) -> Tensor:
+    def _where(self, tokens: Tensor, view: View | None, cache: Cache | None) -> Tensor:
         """The position of each token: (B or 1, T)."""
         if view is not None and view.positions is not None and cache is None:
             return view.positions
-        reach = tokens.shape[1] + (0 if cache is None else max(cache.lengths))
+        reach = tokens.shape[1] if cache is None else cache.reach(tokens.shape[1])
         if reach > self.positions.limit:
             raise InputError(
                 f"max_positions={self.config.max_positions} were learned; found a text of {reach} tokens; shorten it"
@@ -161,24 +161,26 @@ class Stack(nn.Module):
         self,
         tokens: Tensor,
         view: View | None,
-        cache: KVCache | None,
+        cache: Cache | None,
         positions: Tensor,
         dtype: torch.dtype,
         windows: set[int],
     ) -> dict[int, Seen]:
         """Per window (0: none) what its layers see, made once for all of them."""
         length = tokens.shape[1] if cache is None else cache.capacity
-        keys = positions
-        if cache is not None:
-            keys = torch.arange(max(cache.lengths) + tokens.shape[1], device=tokens.device)[None]
-        bias = self.positions.bias(positions, keys, dtype)
         turns = {
             near: self.positions.rotation(positions, dtype, window=near, length=length)
             for near in {window > 0 for window in windows}
         }
+        if cache is not None:
+            if view is not None:
+                raise InputError("found a view and a cache; pad prompts on the right, then trim the cache")
+            look = {window: cache.see(window, self.positions.bias, positions, dtype) for window in windows}
+            return {window: Seen(*look[window], turns[window > 0]) for window in windows}
+        bias = self.positions.bias(positions, positions, dtype)
         seen = {}
         for window in windows:
-            sees, causal = self._sees(tokens, view, cache, positions, window, plain=bias is None)
+            sees, causal = self._sees(tokens, view, positions, window, plain=bias is None)
             mask = None if sees is None else added(sees, dtype)
             if bias is not None:
                 mask = bias if mask is None else mask + bias
@@ -189,7 +191,6 @@ class Stack(nn.Module):
         self,
         tokens: Tensor,
         view: View | None,
-        cache: KVCache | None,
         positions: Tensor,
         window: int,
         *,
@@ -197,8 +198,6 @@ class Stack(nn.Module):
     ) -> tuple[Tensor | None, bool]:
         """Which tokens each may look at (B or 1, T, S); or None and whether to be causal, which `plain` allows."""
         count, causal = tokens.shape[1], self.config.causal
-        if cache is not None:
-            return _sees_cached(view, cache, positions, count, window, plain=plain)
         near = 0 < window < count
         whole = view is None or (view.segments is None and view.keep is None)
         if whole and not near and (plain or not causal):
@@ -217,24 +216,12 @@ class Stack(nn.Module):
             sees = sees & ((positions[:, :, None] - positions[:, None, :]).abs() < window)
         return sees, False
 
-    def _crossing(
-        self,
-        tokens: Tensor,
-        view: View | None,
-        cache: KVCache | None,
-        memory: Tensor | None,
-        memory_view: View | None,
-        dtype: torch.dtype,
-    ) -> Seen:
+    def _crossing(self, view: View | None, cache: Cache | None, memory_view: View | None, dtype: torch.dtype) -> Seen:
         """What is seen of the source: its real tokens, and only those of the same segment where both are packed."""
         if not self.config.encoder_layers:
             return Seen()
         if cache is not None:
-            lengths = cache.source_lengths
-            if min(lengths) == max(lengths):
-                return Seen()
-            ends = torch.tensor(lengths).to(tokens.device, non_blocking=True)[:, None, None]
-            return Seen(added(torch.arange(max(lengths), device=tokens.device) < ends, dtype))
+            return Seen(cache.see_source(dtype))
         if memory_view is None or (memory_view.keep is None and memory_view.segments is None):
             return Seen()
         sees = None if memory_view.keep is None else memory_view.keep[:, None, :]
@@ -242,22 +229,3 @@ class Stack(nn.Module):
             same = view.segments[:, :, None] == memory_view.segments[:, None, :]
             sees = same if sees is None else sees & same
         return Seen() if sees is None else Seen(added(sees, dtype))
-
-
-def _sees_cached(
-    view: View | None, cache: KVCache, positions: Tensor, count: int, window: int, *, plain: bool
-) -> tuple[Tensor | None, bool]:
-    if view is not None:
-        raise InputError("found a view and a cache; pad prompts on the right, then trim the cache")
-    lengths = cache.lengths
-    until = max(lengths) + count
-    if plain and (not window or until <= window):
-        if until == count:  # nothing stands before these tokens
-            return None, True
-        if count == 1 and min(lengths) == max(lengths):
-            return None, False
-    keys = torch.arange(until, device=positions.device)
-    sees = keys <= positions[..., None]
-    if window:
-        sees &= keys > positions[..., None] - window
-    return sees, False

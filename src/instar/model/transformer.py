@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..batch import View
 from ..config import InputError, ModelConfig
-from .cache import KVCache
+from .attention import Attention
+from .cache import Cache, KVCache
 from .experts import Experts
 from .heads import HEADS, TIED, pool
 from .layers import Embedding, entry
@@ -77,6 +78,10 @@ class Transformer(Stack):
         """The blocks of both stacks."""
         stacks = [self] if self.encoder is None else [self.encoder, self]
         return [cast(Block, block) for stack in stacks for block in stack.blocks]
+
+    def crossings(self) -> list[Attention]:
+        """What looks at the source, in each layer of a decoder with an encoder."""
+        return [block.cross for block in cast("list[Block]", list(self.blocks)) if block.cross is not None]
 
     def tied(self) -> list[str]:
         """The names of the weights that are the embedding's."""
@@ -172,7 +177,7 @@ class Transformer(Stack):
         source: Tensor | None = None,
         source_view: View | None = None,
         memory: Tensor | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """tokens (B, T) -> (B, T, D) after the last norm.
 
@@ -185,7 +190,7 @@ class Transformer(Stack):
             memory = self.encode(source, source_view)
         if memory is not None and self.encoder is None:
             raise InputError("found a memory, and a model without an encoder; leave it out")
-        if cache is not None and memory is not None:
+        if isinstance(cache, KVCache) and memory is not None:
             cache.attend_to(_lengths(memory, source_view))
         elif memory is None and self.encoder is not None and (cache is None or not min(cache.source_lengths)):
             raise InputError("an encoder-decoder was given no source; pass source, or a cache that knows one")
@@ -202,7 +207,7 @@ class Transformer(Stack):
         view: View | None = None,
         source: Tensor | None = None,
         source_view: View | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """tokens (B, T) -> what the model's own head says: logits (B, T, V) of a language model, (B, labels) of a
         classifier; of a model without a head one vector a text (B, D)."""
