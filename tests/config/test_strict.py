@@ -22,6 +22,7 @@ class Inner:
     steps: int = 3
     on: bool = False
     shape: tuple[int, ...] = (1, 2)
+    bias: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ def test_options_round_trip_through_yaml(cls, tmp_path):
         ({"inner": 3}, "inner: found 3 (int), wanted a mapping of options"),
         ({"kind": "c"}, "unknown value for kind: c; known: a, b"),
         ({"inner": {"shape": [1, "2"]}}, "inner.shape[1]: found '2' (str), wanted int"),
+        ({"inner": {"bias": [[1, 2], 3]}}, "inner.bias[1]: found 3 (int), wanted 2 values: int, float"),
+        ({"inner": {"bias": [[1, 2, 3]]}}, "inner.bias[0]: found [1, 2, 3] (list), wanted 2 values: int, float"),
+        ({"inner": {"bias": {"a": 2}}}, "inner.bias[0][0]: found 'a' (str), wanted int"),
+        ({"inner": {"bias": {1: "b"}}}, "inner.bias[0][1]: found 'b' (str), wanted float"),
+        ({"inner": {"shape": {1: 2}}}, "inner.shape: found {1: 2} (dict), wanted tuple[int, ...]"),
         ({"inner": {"lr": float("nan")}}, "inner.lr: found nan (float), wanted float"),
     ],
 )
@@ -68,6 +74,22 @@ def test_wrong_data_is_named_with_its_path(data, message):
     with pytest.raises(InputError) as error:
         from_dict(Outer, data)
     assert str(error.value) == message
+
+
+def test_pairs_are_a_mapping_or_a_list(tmp_path):
+    """What a token's bias is may be said as {17: -5}, and is written as a list that is read back equal."""
+    path = tmp_path / "p.yaml"
+    wanted = Outer(inner=Inner(bias=((17, -5.0), (3, 2.5))))
+    for text in (
+        "inner: {bias: {17: -5, 3: 2.5}}\n",
+        "inner: {bias: [[17, -5], [3, 2.5]]}\n",
+        dump_yaml(to_dict(wanted)),
+    ):
+        path.write_text(text, encoding="utf-8")
+        assert from_dict(Outer, load_yaml(path)) == wanted
+    path.write_text("inner: {bias: {17: -5, 17: 2}}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="key 17 stands twice"):
+        load_yaml(path)
 
 
 def test_yaml_reads_numbers_as_people_write_them(tmp_path):
@@ -118,6 +140,9 @@ def test_flag_spellings():
     assert read("--inner.shape", "4", "5", "--name=n").inner.shape == (4, 5)
     assert read("--inner.on", "--inner.no-on").inner.on is False
     assert read("--inner.on=true").inner.on is True
+    assert read("--inner.bias", "17=-5", "3=2.5").inner.bias == ((17, -5.0), (3, 2.5))
+    assert read("--inner.bias", "17", "-5", "3", "2.5").inner.bias == ((17, -5.0), (3, 2.5))
+    assert read("--inner.bias=17=-5").inner.bias == ((17, -5.0),)
     assert read("--maybe", "3").maybe == 3
     assert read("--maybe", "3", "--maybe", "none").maybe is None
 
@@ -142,6 +167,10 @@ def test_a_group_is_left_out_only_where_it_says_so():
         (["--nam", "1"], "unknown option --nam; did you mean --name?"),
         (["--inner.steps", "1.5"], "--inner.steps: found '1.5', wanted a whole number"),
         (["--inner.lr", "fast"], "--inner.lr: found 'fast', wanted a number"),
+        (["--inner.bias", "17"], "--inner.bias: found '17', wanted pairs such as 17=-5 18=2.5"),
+        (["--inner.bias", "17=1", "18", "2"], "--inner.bias: found '17=1 18 2', wanted pairs such as 17=-5 18=2.5"),
+        (["--inner.bias", "17=1=2"], "--inner.bias: found '17=1=2', wanted pairs such as 17=-5 18=2.5"),
+        (["--inner.bias", "a=1"], "--inner.bias: found 'a', wanted a whole number"),
         (["--kind", "c"], "unknown value for --kind: c; known: a, b"),
         (["--name"], "--name wants a value; see --help"),
         (["--inner.on=yes"], "--inner.on: found 'yes', wanted true or false"),

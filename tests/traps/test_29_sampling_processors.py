@@ -2,8 +2,8 @@
 penalty made negative logits likelier), ml-explore/mlx-lm#388 (top-k then top-p left nothing), vllm-project/vllm#5639
 (penalties of one request leaked into the next).
 
-Engines differ in their order; ours is penalties, temperature, top-k, top-p, min-p, draw. The oracle below is a second
-implementation in plain Python floats, one token at a time.
+Engines differ in their order; ours is logit bias, penalties, no-repeat-n-gram, shortest answer, temperature, top-k,
+top-p, min-p, draw. The oracle below is a second implementation in plain Python floats, one token at a time.
 """
 
 import math
@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instar.config import ModelConfig
-from instar.config.options import SamplingOptions
+from instar.config.options import DRAWING, SamplingOptions
 from instar.infer.engine import Engine
 from instar.infer.sampling import Rules, Said, greedy, min_p, repetition, sampler, temperature, top_k, top_p
+from instar.infer.weights import weigh
 from instar.model.transformer import Transformer
 
 VOCAB, DRAWS = 12, 20_000
-PROMPT, ANSWER = [0, 3, 7], [3, 3, 5]
+PROMPT, ANSWER = [0, 3, 7], [3, 3, 5, 3]
 SETTINGS = {
     "plain": {},
     "hot": {"temperature": 1.7},
@@ -30,9 +31,14 @@ SETTINGS = {
     "repetition": {"repetition_penalty": 1.8},
     "presence": {"presence_penalty": 0.7},
     "frequency": {"frequency_penalty": 0.5},
+    "bias": {"logit_bias": ((2, 1.5), (3, -2.0), (11, 0.25))},
+    "no repeat": {"no_repeat_ngram_size": 2},
+    "short": {"min_new_tokens": 5, "stop_ids": (1, 9)},
+    "long enough": {"min_new_tokens": 4, "stop_ids": (1, 9)},
     "all": {
         "temperature": 1.4, "top_k": 7, "top_p": 0.9, "min_p": 0.05, "repetition_penalty": 1.3,
-        "presence_penalty": 0.4, "frequency_penalty": -0.3,
+        "presence_penalty": 0.4, "frequency_penalty": -0.3, "logit_bias": ((2, 1.5), (3, -2.0)),
+        "no_repeat_ngram_size": 2, "min_new_tokens": 5, "stop_ids": (1,),
     },
 }  # fmt: skip
 
@@ -44,11 +50,17 @@ def make_logits(seed=0, rows=1):
 def reference(logits, options):
     """token -> probability, by the formulas as they stand in the documentation."""
     scores = list(logits)
+    before = PROMPT + ANSWER
+    followers = {before[k + 1] for k in range(len(before) - 1) if before[k] == before[-1]}
     for token in range(VOCAB):
-        if token in PROMPT + ANSWER:
+        scores[token] += dict(options.logit_bias).get(token, 0.0)
+        if token in before:
             scores[token] *= options.repetition_penalty ** (1 if scores[token] < 0 else -1)
         scores[token] -= options.presence_penalty * (token in ANSWER)
         scores[token] -= options.frequency_penalty * ANSWER.count(token)
+        repeats = options.no_repeat_ngram_size == 2 and token in followers
+        if repeats or (token in options.stop_ids and len(ANSWER) < options.min_new_tokens):
+            scores[token] = -math.inf
     weights = {token: math.exp(score / options.temperature) for token, score in enumerate(scores)}
     ranked = sorted(weights, key=lambda token: -weights[token])
     if options.top_k:
@@ -58,7 +70,7 @@ def reference(logits, options):
         if mass / total < options.top_p:
             kept.append(token)
         mass += weights[token]
-    kept = [token for token in kept if weights[token] >= options.min_p * weights[kept[0]]]
+    kept = [token for token in kept if weights[token] >= options.min_p * weights[kept[0]] and weights[token]]
     total = sum(weights[token] for token in kept)
     return {token: weights[token] / total for token in kept}
 
@@ -67,12 +79,13 @@ def drawn(logits, options):
     """DRAWS ids from rows that all hold these logits, chosen as the engine chooses."""
     rows = logits.expand(DRAWS, -1)
     rules = Rules([options] * DRAWS, rows)
-    said = Said(1, VOCAB, torch.device("cpu"))
+    said = Said(1, 99, VOCAB, torch.device("cpu"))
     said.begin(0, PROMPT)
     for id in ANSWER:
         said.add(torch.tensor([0]), torch.tensor([id]))
     luck = torch.rand(DRAWS, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    return rules.choose(rules.penalise(rows, *said.at(torch.zeros(DRAWS, dtype=torch.int64))), luck)
+    short = torch.full((DRAWS,), len(ANSWER) < options.min_new_tokens)
+    return rules.choose(rules.shape(rows, said, torch.zeros(DRAWS, dtype=torch.int64), short), luck)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -132,13 +145,12 @@ def test_a_token_is_always_left(logits, heat, k, p, share, luck):
     row = torch.tensor([logits, logits[::-1]], dtype=torch.float32)
     options = SamplingOptions(temperature=heat, top_k=k, top_p=p, min_p=share)
     rules = Rules([options, options], row)
-    shaped = row
-    for rule in rules.filters:
-        shaped = rule(shaped)
-    assert not shaped.isnan().any()
-    assert (shaped.amax(-1) == row.amax(-1) / heat).all()
+    weights = rules.weigh(row)
+    assert not weights.isnan().any()
+    assert (weights.amax(-1) == 1).all()
+    assert (weights.argmax(-1) == row.argmax(-1)).all()
     ids = rules.choose(row, torch.tensor([luck, luck], dtype=torch.float64))
-    assert (shaped.gather(-1, ids[:, None]) > -torch.inf).all()
+    assert (weights.gather(-1, ids[:, None]) > 0).all()
 
 
 def test_temperature_zero_is_greedy_and_greedy_never_draws():
@@ -150,9 +162,8 @@ def test_temperature_zero_is_greedy_and_greedy_never_draws():
         engine = Engine(model, slots=2)
         engine.submit([3], SamplingOptions(max_new_tokens=130))  # a neighbour that does draw
         request = engine.submit([1, 2], options, seed=3)
-        before = request.luck.get_state()
         engine.run()
-        assert torch.equal(request.luck.get_state(), before)
+        assert request.luck._numbers == []
         again = Engine(model, slots=1)
         assert request.ids == run(again, [1, 2], SamplingOptions(strategy="greedy")).ids
 
@@ -219,15 +230,14 @@ def test_top_p_of_one_keeps_the_least_likely_token():
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_rules_are_the_functions(name):
-    """The vectorised rules of a mixed batch, and a list of the plain functions, give the same logits."""
-    options = SamplingOptions(**{k: v for k, v in SETTINGS[name].items() if not k.endswith("penalty")})
+    """The vectorised rules of a mixed batch, and a list of the plain functions, give the same weights."""
+    options = SamplingOptions(**{k: v for k, v in SETTINGS[name].items() if k in DRAWING})
     logits = make_logits(3, rows=3)
     mixed = Rules([SamplingOptions(top_k=1, top_p=0.1, min_p=0.9, temperature=3.0), options, SamplingOptions()], logits)
-    shaped = logits
-    for rule in mixed.filters:
-        shaped = rule(shaped)
     plain = logits[1:2]
     for rule in (temperature(options.temperature), top_k(options.top_k), top_p(options.top_p), min_p(options.min_p)):
         plain = rule(plain)
-    assert torch.equal(shaped[1:2], plain)
-    assert torch.equal(shaped[2], logits[2])
+    weights = mixed.weigh(logits)
+    assert torch.allclose(weights[1:2], weigh(plain), rtol=1e-12)
+    assert torch.equal(weights[1:2] > 0, weigh(plain) > 0)
+    assert torch.equal(weights[2:], weigh(logits[2:]))

@@ -118,10 +118,23 @@ def _take_values(words: list[str], *, many: bool) -> list[str]:
 
 def _convert(flag: str, kind: Any, values: list[str]) -> Any:
     if get_origin(kind) is tuple:
-        return [_scalar(flag, get_args(kind)[0], value) for value in values]
+        inner = get_args(kind)[0]
+        if get_origin(inner) is tuple:
+            return _pairs(flag, inner, values)
+        return [_scalar(flag, inner, value) for value in values]
     if not values:
         raise InputError(f"{flag} wants a value; see --help")
     return _scalar(flag, kind, values[0])
+
+
+def _pairs(flag: str, kind: Any, values: list[str]) -> list[list[Any]]:
+    """Pairs that are said as a=b c=d, or as the words a b c d."""
+    words = [value.split("=") for value in values]
+    if all(len(pair) == 1 for pair in words) and len(words) % 2 == 0:
+        words = [first + second for first, second in zip(words[::2], words[1::2])]
+    if any(len(pair) != 2 for pair in words):
+        raise InputError(f"{flag}: found {' '.join(values)!r}, wanted pairs such as 17=-5 18=2.5")
+    return [[_scalar(flag, inner, word) for inner, word in zip(get_args(kind), pair)] for pair in words]
 
 
 def _scalar(flag: str, kind: Any, value: str) -> Any:

@@ -137,6 +137,10 @@ def _build(kind: Any, value: Any, path: str, base: Any = None) -> Any:
         if value not in arguments:
             raise unknown(f"value for {path}:", str(value), [str(argument) for argument in arguments])
         return value
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return _build_fixed(arguments, value, path)
+    if origin is tuple and isinstance(value, Mapping) and get_origin(arguments[0]) is tuple:
+        value = list(value.items())  # pairs may be said as a mapping
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_build(arguments[0], item, f"{path}[{index}]") for index, item in enumerate(value))
     if origin is dict and isinstance(value, Mapping):
@@ -147,6 +151,14 @@ def _build(kind: Any, value: Any, path: str, base: Any = None) -> Any:
         return value
     name = getattr(kind, "__name__", str(kind)) if origin is None else str(kind)
     raise InputError(f"{path}: found {_show(value)}, wanted {name}")
+
+
+def _build_fixed(kinds: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
+    """As many values as there are kinds."""
+    if not isinstance(value, (list, tuple)) or len(value) != len(kinds):
+        wanted = ", ".join(kind.__name__ for kind in kinds)
+        raise InputError(f"{path}: found {_show(value)}, wanted {len(kinds)} values: {wanted}")
+    return tuple(_build(kind, item, f"{path}[{index}]") for index, (kind, item) in enumerate(zip(kinds, value)))
 
 
 def _finite(value: float) -> bool:
