@@ -93,14 +93,14 @@ def test_ctrl_c_stops_the_answer_and_not_the_chat(grown, cli, say, monkeypatch):
     """What was said until then stays in the conversation, and the next turn is answered."""
     calls = []
 
-    def pieces(model, tokenizer, prompt, **_):
+    def pieces(speaker, prompt, *_, **__):
         calls.append(prompt)
         yield "half"
         if len(calls) == 1:
             raise KeyboardInterrupt
         yield " and half"
 
-    monkeypatch.setattr("instar.infer.conversation.stream", pieces)
+    monkeypatch.setattr("instar.infer.speaker.Speaker.stream", pieces)
     say("one", KeyboardInterrupt(), "two")
     result = cli("chat", "--model", grown.sft, "--json")
     assert (result.status, len(calls)) == (0, 2)
@@ -114,7 +114,7 @@ def test_ctrl_c_is_shown(grown, cli, say, monkeypatch):
         yield "half"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("instar.infer.conversation.stream", pieces)
+    monkeypatch.setattr("instar.infer.speaker.Speaker.stream", pieces)
     say("one")
     assert cli("chat", "--model", grown.sft, "--quiet").out == "half [stopped]\n"
 
@@ -157,3 +157,53 @@ def test_an_encoder_decoder_answers(translator, cli, how):
     assert (refused.status, "an encoder-decoder answers a source and holds no conversation" in refused.err) == (2, True)
     refused = cli("generate", "--model", translator, "--prompt", "Anna", "--chat", *how)
     assert (refused.status, "holds no conversation; pass the text alone" in refused.err) == (2, True)
+
+
+def test_tokens_are_steered_by_their_ids(translator, cli):
+    """A bias, an n-gram that may not come twice, and a token that ends the answer, but not too early."""
+    words = ["--model", translator, "--prompt", "Anna", "--strategy", "greedy", "--max-new-tokens", "4", "--json"]
+
+    def ids(*more):
+        result = cli("generate", *words, *more)
+        assert result.status == 0
+        return result.json["answers"][0]["ids"]
+
+    assert ids("--logit-bias", "300=100", "301=90") == [300] * 4
+    assert ids("--logit-bias", "300=100", "301=90", "--no-repeat-ngram-size", "2")[:3] == [300, 300, 301]
+    assert ids("--logit-bias", "300=100", "--stop-ids", "5", "300") == []
+    short = ids("--logit-bias", "300=100", "301=90", "--stop-ids", "5", "300", "--min-new-tokens", "2")
+    assert short == [301, 301]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--logit-bias", "320=1"], "sampling.logit_bias names token 320, outside 0 to 319"),
+        (["--logit-bias", "3=101"], "sampling.logit_bias adds 101.0 to token 3, wanted a number from -100 to 100"),
+        (["--logit-bias", "3"], "--logit-bias: found '3', wanted pairs such as 17=-5 18=2.5"),
+        (["--stop-ids", "999"], "sampling.stop_ids names token 999"),
+        (["--regex", "a+", "--choice", "a", "b"], "found the constraints regex and choice, wanted at most one"),
+        (["--beams", "3", "--no-repeat-ngram-size", "2"], "strategy=beam does not heed no_repeat_ngram_size=2"),
+    ],
+)
+def test_what_steers_nothing_is_refused(translator, cli, words, message):
+    """Status 2, and what is wrong by name."""
+    refused = cli("generate", "--model", translator, "--prompt", "Anna", "--max-new-tokens", "3", *words)
+    assert (refused.status, message in refused.err) == (2, True)
+
+
+@pytest.mark.parametrize("ahead", [["--speculate", "ngram"], ["--draft"]])
+def test_guesses_change_no_answer(grown, cli, say, ahead):
+    """With n-grams, or with a draft model, here the model before its tuning, a command says what it says without."""
+    ahead = [*ahead, grown.base] if ahead == ["--draft"] else ahead
+    for words in (
+        ["--prompt", "Tom had a ball. Tom had", *GREEDY],
+        ["--prompt", "Tom", "Anna", "--max-new-tokens", "9"],
+    ):
+        plain, guessed = (cli("generate", "--model", grown.sft, *words, *more) for more in ([], ahead))
+        assert (guessed.status, guessed.out) == (0, plain.out)
+    said = []
+    for more in ([], ahead):
+        say("Hello")
+        said.append(cli("chat", "--model", grown.sft, *GREEDY, *more).out)
+    assert said[0] == said[1] != ""

@@ -7,7 +7,7 @@ from instar.data.corpus import read
 from instar.data.world import CONTROLS
 from instar.eval import exact
 from instar.eval.exact import Asked, ask, controls, tally
-from instar.infer.text import Completion
+from instar.infer.answer import Completion
 
 
 def record(question, answer, **groups):

@@ -1,9 +1,13 @@
 """A tiny model that says anything, a model that says what it is told, and a tokenizer that splits characters."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from instar.config import ModelConfig
+from instar.config.options import SamplingOptions
+from instar.infer.request import Luck
 from instar.model.transformer import Transformer
 from instar.text.tokenizer import Tokenizer
 
@@ -56,3 +60,21 @@ def script(tokenizer):
         return Script(ids, start=len(prompt), end=end, vocab_size=tokenizer.vocab_size, **changes)
 
     return make
+
+
+class Asked(SimpleNamespace):
+    """What those who guess see of a request."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+    def __init__(self, prompt, ids=(), *, source=(), stops=(), seed=0, max_new_tokens=10**6, **rules):
+        options = SamplingOptions(max_new_tokens=max_new_tokens, **rules)
+        super().__init__(prompt=list(prompt), ids=list(ids), source=list(source), options=options, stops=set(stops))
+        self.luck = Luck(seed)
+
+
+@pytest.fixture
+def asked():
+    """asked(prompt, ids, ...) -> a request without an engine."""
+    return Asked

@@ -91,3 +91,30 @@ def test_turns_draw_anew_and_a_conversation_can_be_repeated(tokenizer, make_mode
 
     assert hold(1) == hold(1)
     assert hold(1)[0] != hold(2)[0]
+
+
+def test_the_next_turn_reads_only_what_is_new(talk):
+    """The keys of the conversation so far are known: of the second prompt only the last block and what follows is read,
+    and the answer is that of an engine that has seen nothing."""
+    conversation = talk("Tom had a ball, and Anna had a red kite. " * 2)
+    "".join(conversation.answer("Hello"))
+    engine = conversation.speaker.engine
+    asked = []
+    real = engine.submit
+    engine.submit = lambda *args, **more: asked.append(real(*args, **more)) or asked[-1]
+    second = "".join(conversation.answer("And then?"))
+    (request,) = asked
+    assert conversation.speaker.engine is engine
+    assert request.cached >= 16 * ((len(request.prompt) - 40) // 16) > 0
+    fresh = Conversation(conversation.model, conversation.tokenizer, GREEDY)
+    fresh.messages = conversation.messages[:2]
+    assert "".join(fresh.answer("And then?")) == second
+
+
+def test_a_conversation_that_outgrows_its_room(talk, monkeypatch):
+    """It goes on in a larger one."""
+    monkeypatch.setattr("instar.infer.conversation.ROOM", 64)
+    conversation = talk("Tom had a ball.")
+    for _ in range(3):
+        "".join(conversation.answer("Hello, and what did Tom have, and who gave it to him?"))
+    assert conversation.speaker.engine.capacity >= 128

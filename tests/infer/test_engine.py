@@ -5,7 +5,6 @@ import torch
 
 from instar.config import InputError
 from instar.config.options import SamplingOptions
-from instar.infer import engine as engine_file
 from instar.infer.engine import Engine
 
 
@@ -20,7 +19,8 @@ def test_requests_enter_and_leave_at_every_step(make_model):
     events = []
     while engine.busy:
         assert len(engine.running) <= 2
-        assert len(engine.running) + len(engine._free) == 2
+        assert len(engine.running) + engine.pages.free_rows == 2
+        engine.pages.check()
         events += engine.step()
     assert [len(request.ids) for request in requests] == [3, 1, 4, 1, 5]
     assert {request.finish for request in requests} == {"length"}
@@ -47,13 +47,19 @@ def test_a_late_request_joins_those_that_run(make_model):
     assert [first.ids, second.ids] == [request.ids for request in wanted]
 
 
-def test_prompts_are_read_together_within_a_budget(make_model, monkeypatch):
-    """One step reads as many prompts as fit the budget, padding included; a longer one is read alone."""
-    monkeypatch.setattr(engine_file, "PREFILL", 20)
-    engine = Engine(make_model(), slots=8)
-    for size in (6, 6, 6, 6, 30, 2):
-        engine.submit([1] * size, greedy())
-    assert [len(engine.step()) for _ in range(4)] == [3, 1, 1, 1]
+def test_prompts_are_read_in_chunks_beside_answers(make_model):
+    """A step reads no more tokens than its chunk, a long prompt in parts, and answers go on meanwhile."""
+    engine = Engine(make_model(), slots=8, chunk=20)
+    sizes = []
+    real = engine.model.hidden
+    engine.model.hidden = lambda tokens, **more: sizes.append(tokens.shape[1]) or real(tokens, **more)
+    requests = [engine.submit([n] * size, greedy(4)) for n, size in enumerate((6, 6, 6, 6, 30, 2))]
+    told = [[event.request.number for event in engine.step()] for _ in range(3)]
+    assert sizes[:3] == [20, 20, 20]  # 6 + 6 + 6 + 2; 3 answers + 4 + 13 of 30; 4 answers + 16 more of the 30
+    assert told[0] == [0, 1, 2]
+    assert set(told[1]) >= {0, 1, 2, 3}
+    engine.run()
+    assert [len(request.ids) for request in requests] == [4] * 6
 
 
 def test_the_end_of_an_answer(make_model):
@@ -120,7 +126,7 @@ def test_prompts_that_cannot_be(make_model, prompt, seed, message):
 def test_a_cache_of_modest_size_by_default(make_model):
     """A model that reads 131,072 tokens does not claim memory for all of them in every row."""
     engine = Engine(make_model(max_positions=131072), slots=2)
-    assert engine.capacity == engine.cache.capacity == 4096
+    assert engine.capacity == engine.pages.capacity == 4096
 
 
 def test_a_model_in_training_goes_on_in_training(make_model):

@@ -5,6 +5,7 @@ import torch
 
 from instar.config import InputError, ModelConfig
 from instar.config.options import SamplingOptions
+from instar.infer.asking import check
 from instar.infer.conversation import Conversation
 from instar.infer.engine import Engine
 from instar.infer.text import complete, generate, sampling_options, stream
@@ -50,7 +51,7 @@ def test_ids_without_a_tokenizer(tokenizer, parrot):
     assert generate(parrot, None, ids, max_new_tokens=3) == [wanted[:3]]
     with pytest.raises(InputError, match="wanted a list of token ids; or pass a tokenizer"):
         generate(parrot, None, ["Anna"])
-    with pytest.raises(InputError, match="stop texts need a tokenizer"):
+    with pytest.raises(InputError, match="stop is text and needs a tokenizer"):
         generate(parrot, None, [ids], stop="x")
 
 
@@ -89,6 +90,21 @@ def test_what_is_not_given_changes_nothing():
     assert sampling_options(strategy="greedy", top_k=3).strategy == "greedy"
     with pytest.raises(InputError, match=r"unknown sampling option temprature; did you mean temperature\?"):
         sampling_options(temprature=1.0)
+
+
+def test_options_as_python_has_them():
+    """One stop, id or choice for several, a mapping of biases, a schema as a mapping; what is wrong stays what it is,
+    to be refused by name."""
+    options = sampling_options(logit_bias={17: -5.0, 3: 2}, stop_ids=4, choice="yes", regex="")
+    assert options.logit_bias == ((17, -5.0), (3, 2))
+    assert (options.stop_ids, options.choice) == ((4,), ("yes",))
+    assert sampling_options(logit_bias=[[17, 1.0], (3, 2.0)], stop_ids=[1, 2], choice=["a", "b"]) == SamplingOptions(
+        strategy="greedy", logit_bias=((17, 1.0), (3, 2.0)), stop_ids=(1, 2), choice=("a", "b")
+    )
+    assert sampling_options(json_schema={"enum": ["é"]}).json_schema == '{"enum": ["é"]}'
+    for wrong in ({"logit_bias": 3}, {"logit_bias": [3]}, {"logit_bias": {"a": 1}}, {"stop_ids": "a"}, {"choice": 3}):
+        with pytest.raises(InputError, match=f"sampling.{next(iter(wrong))}"):
+            check(sampling_options(**wrong))
 
 
 def test_everything_wrong_is_said_before_any_work(tokenizer, parrot):

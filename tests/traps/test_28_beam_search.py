@@ -14,7 +14,7 @@ from instar.config import ModelConfig
 from instar.config.options import SamplingOptions
 from instar.infer.beam import beam_search
 from instar.infer.engine import Engine
-from instar.model.cache import KVCache
+from instar.model.pool import Pool
 from instar.model.transformer import Transformer
 
 START, END = 1, 2
@@ -132,19 +132,25 @@ def test_one_beam_is_greedy(make_model, stopping):
     assert {request.finish for request in greedy} == {"stop", "length"}
 
 
-def test_only_what_was_generated_moves(make_model, monkeypatch):
-    """Once prompt and source are read their keys stay where they are, however beams are reordered."""
-    moved = []
-    reorder = KVCache.reorder
+def test_only_what_was_generated_is_copied(make_model, monkeypatch):
+    """Full blocks of a prompt are read once and kept once for all its beams, and so is a source."""
+    copied, kept = set(), []
+    own, step = Pool.own, Engine.step
 
-    def watched(cache, rows, since=0):
-        moved.append(since)
-        reorder(cache, rows, since)
+    def watched(pool, places):
+        before = pool.table.copy()
+        own(pool, places)
+        copied.update((place, pool.window) for row, place in places if pool.table[row, place] != before[row, place])
 
-    monkeypatch.setattr(KVCache, "reorder", watched)
+    def counted(engine):
+        events = step(engine)
+        kept.append([pool.allocated for pool in engine.pages.every])
+        return events
+
+    monkeypatch.setattr(Pool, "own", watched)
+    monkeypatch.setattr(Engine, "step", counted)
     model = make_model(11)
-    search(model, [[1, 2, 3, 4], [5] * 9], beam(3, max_new_tokens=8))
-    if model.encoder is None:
-        assert moved.pop(0) == 0  # the beams are given the prompt
-    assert len(moved) > 2
-    assert set(moved) == {4 if model.encoder is None else 1}
+    search(model, [[5, 3] * 17], beam(3, max_new_tokens=12))
+    assert {place for place, _ in copied} == {2 if model.encoder is None else 0}  # 34 tokens: two blocks and a part
+    # 2 + 3 * 1 blocks for 34 + 11 tokens; 3 * 1 for 12, and 3 for the source
+    assert max(kept) == ([5] if model.encoder is None else [3, 3])

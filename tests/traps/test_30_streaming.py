@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from instar.config import ModelConfig
 from instar.config.options import SamplingOptions
-from instar.infer.text import Stops, complete, generate, stream
+from instar.infer.answer import Stops
+from instar.infer.text import complete, generate, stream
 from instar.model.transformer import Transformer
 from instar.text.tokenizer import Tokenizer
 

@@ -22,8 +22,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("instar.cli.stages:plan", "what a training command will take: memory, steps, tokens, time"),
     "generate": ("instar.cli.speak:generate", "continue a prompt"),
     "chat": ("instar.cli.speak:chat", "talk with a model"),
-    "verify": ("instar.cli.measure:verify", "whether transformers computes from a folder what we do"),
+    "quantize": ("instar.cli.adapting:quantize", "round a model's weights to 8 or 4 bits, and what that costs"),
+    "export": ("instar.cli.export:export", "write a model for other programs: a Hugging Face folder, or a GGUF file"),
+    "verify": ("instar.cli.measure:verify", "whether transformers and llama.cpp compute from a folder what we do"),
     "eval": ("instar.cli.measure:evaluate", "perplexity, exact match, minimal pairs, choices, cloze, classes, BLEU"),
+    "bench decode": ("instar.cli.bench:decode", "how fast a model reads and answers, beside the machine's limits"),
 }
 
 USERS_FAULT = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -70,6 +73,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _call(name: str, rest: list[str]) -> int:
+    from .waiting import prepare
+
+    prepare()
     module, function = COMMANDS[name][0].split(":")
     try:
         return getattr(import_module(module), function)(rest) or 0

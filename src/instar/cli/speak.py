@@ -15,8 +15,8 @@ from .screen import Screen
 Speaking = TypeVar("Speaking", GenerateOptions, ChatOptions)
 
 
-def generate(arguments: list[str]) -> None:
-    """Continue one or more prompts."""
+def generate(arguments: list[str]) -> int:
+    """Continue one or more prompts -> 1 where an answer failed."""
     options = parse(GenerateOptions, arguments, program="instar generate", start=_start(GenerateOptions))
     from ..infer.sampling import describe
 
@@ -25,8 +25,8 @@ def generate(arguments: list[str]) -> None:
     screen.say(describe(options.sampling))
     if len(options.prompt) == options.n == 1 and not options.json and options.sampling.strategy != "beam":
         _stream(screen, options, model, tokenizer)
-    else:
-        _complete(screen, options, model, tokenizer)
+        return 0
+    return _complete(screen, options, model, tokenizer)
 
 
 def _stream(screen: Screen, options: GenerateOptions, model: Any, tokenizer: Any) -> None:
@@ -34,18 +34,20 @@ def _stream(screen: Screen, options: GenerateOptions, model: Any, tokenizer: Any
     from ..infer.text import stream
 
     (prompt,) = options.prompt
-    pieces = stream(model, tokenizer, prompt, options=options.sampling, seed=options.seed, chat=options.chat)
+    how = _how(options)
+    pieces = stream(model, tokenizer, prompt, options=options.sampling, seed=options.seed, chat=options.chat, **how)
     screen.write(_said_before(options, model, prompt))
     _write_all(screen, pieces)
 
 
-def _complete(screen: Screen, options: GenerateOptions, model: Any, tokenizer: Any) -> None:
+def _complete(screen: Screen, options: GenerateOptions, model: Any, tokenizer: Any) -> int:
     """Several answers, side by side, with an empty line between them; the n best of beam search with their scores."""
     from ..infer.text import complete
 
     answers = complete(
-        model, tokenizer, options.prompt, options.sampling, n=options.n, seed=options.seed, chat=options.chat
-    )
+        model, tokenizer, options.prompt, options.sampling, n=options.n, seed=options.seed, chat=options.chat,
+        **_how(options),
+    )  # fmt: skip
     prompts = [prompt for prompt in options.prompt for _ in range(options.n)]
     scores = ["" if a.score is None or options.n == 1 else f"{a.score:.4f}  " for a in answers]
     shown = [_said_before(options, model, prompt) + a.text for prompt, a in zip(prompts, answers)]
@@ -53,9 +55,15 @@ def _complete(screen: Screen, options: GenerateOptions, model: Any, tokenizer: A
     said = [
         {"prompt": prompt, "text": a.text, "ids": a.ids, "logprobs": a.logprobs, "finish": a.finish}
         | ({} if a.score is None else {"score": a.score})
+        | ({"alternatives": a.alternatives} if a.alternatives else {})
+        | ({} if a.error is None else {"error": a.error})
         for prompt, a in zip(prompts, answers)
     ]
+    failed = [a.error for a in answers if a.error is not None]
+    for error in failed:
+        screen.say(f"an answer failed: {error}")
     screen.finish({"answers": said})
+    return int(bool(failed))
 
 
 def _said_before(options: GenerateOptions, model: Any, prompt: str) -> str:
@@ -71,7 +79,9 @@ def chat(arguments: list[str]) -> None:
 
     screen = Screen(options)
     model, tokenizer = load_here(options, options.model)
-    conversation = Conversation(model, tokenizer, options.sampling, system=options.system, seed=options.seed)
+    conversation = Conversation(
+        model, tokenizer, options.sampling, system=options.system, seed=options.seed, **_how(options)
+    )
     screen.say(f"{describe(options.sampling)}; /reset forgets, Ctrl-C stops the answer, Ctrl-D leaves")
     while (text := _read_line(screen)) is not None:
         if text == "/reset":
@@ -94,6 +104,11 @@ def _start(kind: type[Speaking]) -> Callable[[dict[str, Any]], Speaking]:
         return kind(sampling=SamplingOptions(strategy="beam")) if searches else kind()
 
     return start
+
+
+def _how(options: GenerateOptions | ChatOptions) -> dict[str, Any]:
+    """What answers are computed with."""
+    return {"how": options.engine, "draft": load_here(options, options.draft) if options.draft else None}
 
 
 def load_here(options: Machine, name: str) -> Any:

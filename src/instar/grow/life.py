@@ -79,7 +79,7 @@ class Life:
         last = self._labelled()[0] if self._labelled() else last
         self.report["tests"] = [self._test(number) for number in range(len(self.recipe.tests))]
         # a reader that was installed since is asked
-        key = [self.keys[last], {reader: find_spec(reader) is not None for reader in READERS}]
+        key = [self.keys[last], {name: find_spec(reader.module) is not None for name, reader in READERS.items()}]
         self.report["verify"] = self._once(last, "verify", key, lambda: verify(self.out / last))
         self.report |= {"finished": last, "architecture": architecture(self.out / last)}
 

@@ -6,26 +6,37 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..config import InputError
-from ..config.options import SamplingOptions
+from ..config.options import EngineOptions, SamplingOptions
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
+from .draft import Drafting
 from .prompt import check_speaks
-from .text import stream
+from .speaker import Speaker
 
 Message = dict[str, str]
+ROOM = 2048  # tokens that a conversation has room for at first
 
 
 class Conversation:
     """Knows nothing of screens: `answer` yields text, and stopping early keeps what was said."""
 
     def __init__(
-        self, model: Transformer, tokenizer: Tokenizer, options: SamplingOptions, *, system: str = "", seed: int = 0
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        options: SamplingOptions,
+        *,
+        system: str = "",
+        seed: int = 0,
+        how: EngineOptions = EngineOptions(),  # noqa: B008  it is frozen
+        draft: Drafting = None,
     ) -> None:
-        """Raises InputError for a model that cannot hold one."""
+        """how, draft: as a Speaker takes them. Raises InputError for a model that cannot hold one."""
         check_speaks(model)
         if model.config.encoder_layers:
             raise InputError("an encoder-decoder answers a source and holds no conversation; wanted a decoder")
         self.model, self.tokenizer, self.options, self.seed = model, tokenizer, options, seed
+        self.speaker = Speaker(model, tokenizer, how, draft=draft, reserve=min(ROOM, model.config.max_positions))
         self.system = [{"role": "system", "content": system}] if system else []
         self.messages: list[Message] = list(self.system)
 
@@ -45,7 +56,8 @@ class Conversation:
         pieces: list[str] = []
         ended = False
         try:
-            for piece in stream(self.model, self.tokenizer, ids, options=self._room(len(ids)), seed=self._turn_seed()):
+            options, seed = self._room(len(ids)), self._turn_seed()
+            for piece in self.speaker.stream(ids, options, seed=seed):
                 pieces.append(piece)
                 yield piece
             ended = True

@@ -9,8 +9,12 @@ from torch import Tensor
 
 from ..batch import View
 from ..config import InputError
-from ..model.cache import KVCache
+from ..model.pages import Pages
+from ..model.ragged import keep_sources
 from ..model.transformer import Transformer
+from .request import Request
+
+PREFILL = 8192  # tokens of sources read at a time, padding included
 
 
 def check_speaks(model: Transformer) -> None:
@@ -66,37 +70,25 @@ def check_source(model: Transformer, source: Sequence[int] | None, capacity: int
     return [int(id) for id in source]
 
 
-def new_cache(model: Transformer, rows: int, capacity: int, source_capacity: int) -> KVCache:
-    """A cache for so many rows, in the precision and on the device of the model."""
-    room = source_capacity if model.config.encoder_layers else 0
-    dtype = model.compute or model.embed.weight.dtype
-    return KVCache(model.config, rows, capacity, source_capacity=room, dtype=dtype, device=model.device)
+def read_sources(model: Transformer, pages: Pages, requests: Sequence[Request], *, alone: bool = False) -> None:
+    """Read the sources of requests, whose rows know of them already, and keep their keys. alone: each by itself, so
+    that it has the same bits whatever else is read."""
+    batch: list[Request] = []
+    for request in sorted(requests, key=lambda request: -len(request.source)):
+        if batch and (alone or len(batch[0].source) * (len(batch) + 1) > PREFILL):
+            _read_sources(model, pages, batch)
+            batch = []
+        batch.append(request)
+    if batch:
+        _read_sources(model, pages, batch)
 
 
-def read(
-    model: Transformer,
-    prompts: Sequence[Sequence[int]],
-    cache: KVCache,
-    sources: Sequence[Sequence[int]] | None = None,
-    times: int = 1,
-) -> Tensor:
-    """Read prompts into the rows of a cache, padded on the right and trimmed again -> logits (B, V) behind each.
-
-    sources: what an encoder-decoder is to answer, each encoded once and for so many rows as `times` says.
-    """
-    tokens, lengths = padded(prompts)
-    cache.release()
-    memory = view = None
-    if sources is not None:
-        source, sizes = padded(sources)
-        keep = torch.arange(source.shape[1]) < torch.tensor(sizes)[:, None]
-        memory = model.encode(source.to(model.device), View(keep=keep).to(model.device))
-        memory, keep = memory.repeat_interleave(times, 0), keep.repeat_interleave(times, 0)
-        view = View(keep=keep).to(model.device)
-    hidden = model.hidden(tokens.to(model.device), memory=memory, source_view=view, cache=cache)
-    cache.trim(lengths)
-    ends = torch.tensor(lengths, device=hidden.device) - 1
-    return model.heads["lm"](hidden[torch.arange(len(lengths), device=hidden.device), ends])
+def _read_sources(model: Transformer, pages: Pages, requests: Sequence[Request]) -> None:
+    tokens, lengths = padded([request.source for request in requests])
+    keep = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
+    view = None if bool(keep.all()) else View(keep=keep).to(model.device)
+    memory = model.encode(tokens.to(model.device), view)
+    keep_sources(pages, [request.row for request in requests], memory, keep, model.crossings())
 
 
 def padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, list[int]]:

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig, unknown
 
+VECTOR = 64  # elements that a loop takes at a time on any CPU: two of the longest vectors, of bf16
+ALONE = 16384  # elements that are not spread over threads
+
 
 def entry(table: dict[str, Any], kind: str, name: str) -> Any:
     """The part that a config names. Raises InputError with the nearest name."""
@@ -25,14 +28,44 @@ def entry(table: dict[str, Any], kind: str, name: str) -> Any:
 
 
 class Linear(nn.Linear):
-    """x (..., in) -> (..., out). The weight is cast to the dtype of x when it is used."""
+    """x (..., in) -> (..., out): the one seam of products with weights. The weight is cast to the dtype of x when it is
+    used."""
+
+    # rows of every product, so that its bits do not depend on what else is computed; 0: as many as there are
+    tile = 0
+    # more rows than this are multiplied in fp32, where a CPU has no products in half precision; 0: none
+    widen = 0
 
     def reset_parameters(self) -> None:
         """Weights come from Transformer.initialise or from a file; nothing is drawn twice."""
 
     def forward(self, x: Tensor) -> Tensor:
+        return in_tiles(self.product, x, self.tile) if self.tile else self.product(x)
+
+    def product(self, x: Tensor) -> Tensor:
+        """All rows at once."""
+        if 0 < self.widen < x.numel() // x.shape[-1]:
+            bias = None if self.bias is None else self.bias.float()
+            return F.linear(x.float(), self.weight.float(), bias).to(x.dtype)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+def in_tiles(f: Callable[[Tensor], Tensor], x: Tensor, rows: int) -> Tensor:
+    """f of x (..., in), which looks at one row at a time, for exactly so many rows in each call: libraries split a
+    product by its shape, and with another split the last bits of a row are others."""
+    flat = x.reshape(-1, x.shape[-1])
+    full = F.pad(flat, (0, 0, 0, -len(flat) % rows))
+    out = torch.cat([f(part) for part in full.split(rows)])[: len(flat)]
+    return out.view(*x.shape[:-1], out.shape[-1])
+
+
+def in_whole_vectors(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """f of x (..., E), element by element, with the same bits wherever one stands: loops over vectors take what is left
+    behind the last whole one by another function, on each thread."""
+    flat = F.pad(x.reshape(-1, x.shape[-1]), (0, -x.shape[-1] % VECTOR))
+    rows = max(1, ALONE // flat.shape[1])
+    return torch.cat([f(part) for part in flat.split(rows)])[:, : x.shape[-1]].reshape(x.shape)
 
 
 class Embedding(nn.Embedding):
@@ -164,6 +197,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def acted(act: Callable[[Tensor], Tensor], x: Tensor, *, steady: bool) -> Tensor:
+    """act of x, where it is steady with bits that do not depend on what else is in x."""
+    return in_whole_vectors(act, x) if steady else act(x)
+
+
 class Plain(nn.Module):
     """act(x W1) W2 (Vaswani et al. 2017, equation 2)."""
 
@@ -174,7 +212,7 @@ class Plain(nn.Module):
         self.act = entry(ACTIVATIONS, "act", config.act)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.act(self.up(x)))
+        return self.down(acted(self.act, self.up(x), steady=self.up.tile > 0))
 
 
 class Gated(nn.Module):
@@ -190,7 +228,7 @@ class Gated(nn.Module):
         self.act = entry(ACTIVATIONS, "act", config.act)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.act(self.gate(x)) * self.up(x))
+        return self.down(acted(self.act, self.gate(x), steady=self.gate.tile > 0) * self.up(x))
 
 
 MLPS: dict[str, Callable[[ModelConfig], nn.Module]] = {"plain": Plain, "gated": Gated}

@@ -1,16 +1,21 @@
 """The options of every command, documented beside their defaults, once."""
 
+from .adapting import QuantizeOptions
 from .asking import (
     BEAMING,
+    CONSTRAINTS,
     DRAWING,
     PENALTIES,
     ChatOptions,
+    EngineOptions,
     EvalOptions,
     GenerateOptions,
     SamplingOptions,
     VerifyOptions,
 )
+from .export import ExportOptions
 from .screen import Machine, Screen
+from .speed import BenchDecodeOptions
 from .stages import ClassifyOptions, GrowOptions, NoiseOptions, PretrainOptions, SftOptions
 from .texts import (
     PrepareOptions,
@@ -22,8 +27,32 @@ from .texts import (
 from .training import CheckpointOptions, EvaluateOptions, TrainOptions
 
 __all__ = [
-    "BEAMING", "DRAWING", "PENALTIES", "ChatOptions", "CheckpointOptions", "ClassifyOptions", "EvalOptions",
-    "EvaluateOptions", "GenerateOptions", "GrowOptions", "Machine", "NoiseOptions", "PrepareOptions", "PretrainOptions",
-    "PreviewOptions", "SamplingOptions", "Screen", "SftOptions", "TokenizerCompareOptions", "TokenizerShowOptions",
-    "TokenizerTrainOptions", "TrainOptions", "VerifyOptions",
+    "BEAMING",
+    "CONSTRAINTS",
+    "DRAWING",
+    "PENALTIES",
+    "BenchDecodeOptions",
+    "ChatOptions",
+    "CheckpointOptions",
+    "ClassifyOptions",
+    "EngineOptions",
+    "EvalOptions",
+    "EvaluateOptions",
+    "ExportOptions",
+    "GenerateOptions",
+    "GrowOptions",
+    "Machine",
+    "NoiseOptions",
+    "PrepareOptions",
+    "PretrainOptions",
+    "PreviewOptions",
+    "QuantizeOptions",
+    "SamplingOptions",
+    "Screen",
+    "SftOptions",
+    "TokenizerCompareOptions",
+    "TokenizerShowOptions",
+    "TokenizerTrainOptions",
+    "TrainOptions",
+    "VerifyOptions",
 ]  # fmt: skip

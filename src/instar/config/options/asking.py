@@ -10,7 +10,8 @@ from .screen import REQUIRED, SHORT, Machine, Screen
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How the next token is drawn. Order: penalties, temperature, top-k, top-p, min-p, draw.
+    """How the next token is drawn. Order: constraint, logit bias, penalties, no-repeat-n-gram, shortest answer,
+    temperature, top-k, top-p, min-p, draw.
 
     As they stand the values change nothing: the model's own distribution. What a checkpoint's generation_config.json
     says of sampling is never followed unasked.
@@ -32,6 +33,10 @@ class SamplingOptions:
     presence_penalty: float = 0.0
     # subtract for every time a token was generated
     frequency_penalty: float = 0.0
+    # no sequence of this many tokens stands twice in prompt and answer; 0 lets it
+    no_repeat_ngram_size: int = 0
+    # add to the logits of tokens, from -100 to 100: in YAML {17: -5}, as a flag 17=-5 18=2.5
+    logit_bias: tuple[tuple[int, float], ...] = ()
     # beam: unfinished answers kept at each step, and finished ones
     beams: int = 4
     # beam: an answer scores the sum of its log-probabilities over its length, end token counted, to this power
@@ -45,17 +50,51 @@ class SamplingOptions:
     max_new_tokens: int = 128
     # texts that end the answer; they are not part of it
     stop: tuple[str, ...] = ()
+    # tokens that end the answer, beside those of the tokenizer; they are not part of it
+    stop_ids: tuple[int, ...] = ()
+    # likeliest tokens told with each token that is said, at most 20, each with its log-probability
+    top_logprobs: int = 0
+    # the answer is JSON that this schema allows, a schema as JSON itself; at most one of the four constraints
+    json_schema: str = ""
+    # the whole answer matches this regular expression
+    regex: str = ""
+    # the answer is one of these texts
+    choice: tuple[str, ...] = ()
+    # the answer is a sentence of this grammar, written as Lark writes it
+    grammar: str = ""
 
 
 # what only one strategy heeds: to draw, to take tokens one by one, to search
 DRAWING = ("temperature", "top_k", "top_p", "min_p")
-PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty")
+PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty", "no_repeat_ngram_size", "logit_bias")
+CONSTRAINTS = ("json_schema", "regex", "choice", "grammar")
 BEAMING = ("beams", "length_penalty", "early_stopping")
 
 
 @dataclass(frozen=True)
+class EngineOptions:
+    """What answers are computed with. None of it changes what they say."""
+
+    # requests that run at a time
+    slots: int = 64
+    # MiB for keys and values; 0 takes what all slots may need, and at most half of the memory that is free
+    kv_budget: int = 0
+    # tokens read in one step: of answers that go on, then of prompts
+    chunk: int = 512
+    # an answer has the same bits whatever else is asked; slower, most of all to read prompts
+    deterministic: bool = False
+    # compile the decoding step: a minute at first, then faster, small models most
+    compile: bool = False
+    # measure which way each large product is computed fastest on this CPU
+    tune: bool = False
+    # guess tokens ahead, which the model then reads together: from where they last stood in the text (ngram), or not
+    # (off); nothing is guessed where penalties look back or a constraint holds
+    speculate: Literal["off", "ngram"] = "off"
+
+
+@dataclass(frozen=True)
 class GenerateOptions(Machine):
-    """Continue a prompt, or answer a source. --sampling.x may be said as --x."""
+    """Continue a prompt, or answer a source. --engine.x and --sampling.x may be said as --x."""
 
     # run folder, Hugging Face folder or hf:org/name
     model: str = field(default="", metadata=REQUIRED)
@@ -65,6 +104,9 @@ class GenerateOptions(Machine):
     chat: bool = False
     # answers for each prompt
     n: int = 1
+    # guess tokens ahead by a smaller model of the same vocabulary: run folder, Hugging Face folder or hf:org/name
+    draft: str = ""
+    engine: EngineOptions = field(default_factory=lambda: EngineOptions(tune=True), metadata=SHORT)
     sampling: SamplingOptions = field(
         default_factory=lambda: SamplingOptions(temperature=0.8, top_p=0.95), metadata=SHORT
     )
@@ -72,12 +114,16 @@ class GenerateOptions(Machine):
 
 @dataclass(frozen=True)
 class ChatOptions(Machine):
-    """Talk with a model; /reset forgets, Ctrl-C stops the answer, Ctrl-D leaves. --sampling.x may be said as --x."""
+    """Talk with a model; /reset forgets, Ctrl-C stops the answer, Ctrl-D leaves. --engine.x and --sampling.x may be
+    said as --x."""
 
     # run folder, Hugging Face folder or hf:org/name
     model: str = field(default="", metadata=REQUIRED)
     # the system message that opens the conversation
     system: str = ""
+    # guess tokens ahead by a smaller model of the same vocabulary: run folder, Hugging Face folder or hf:org/name
+    draft: str = ""
+    engine: EngineOptions = field(default_factory=lambda: EngineOptions(tune=True), metadata=SHORT)
     sampling: SamplingOptions = field(
         default_factory=lambda: SamplingOptions(temperature=0.8, top_p=0.95), metadata=SHORT
     )
@@ -85,7 +131,8 @@ class ChatOptions(Machine):
 
 @dataclass(frozen=True)
 class VerifyOptions(Screen):
-    """Load a folder in transformers, in a process of its own, and compare ids, logits and words with ours."""
+    """Load a folder in transformers, and a GGUF file of it in llama.cpp, each in a process of its own, and compare ids,
+    logits and words with ours."""
 
     # run folder, Hugging Face folder or hf:org/name
     model: str = field(default="", metadata=REQUIRED)

@@ -1,0 +1,74 @@
+"""A model that speaks: one engine from question to question, and what answers are computed with."""
+
+import json
+
+import pytest
+
+from instar.config import InputError
+from instar.config.options import EngineOptions, SamplingOptions
+from instar.infer.speaker import Speaker
+from instar.infer.text import engine_options, generate, stream
+
+GREEDY = SamplingOptions(strategy="greedy", max_new_tokens=12)
+
+
+def test_an_engine_stays(tokenizer, make_model):
+    """The same engine answers again where it has room, and a prompt that it has read is known."""
+    model = make_model(vocab_size=tokenizer.vocab_size, max_positions=128)
+    speaker = Speaker(model, tokenizer, reserve=100)
+    text = "Anna had a red ball. " * 4
+    first = speaker.complete([text], GREEDY)
+    engine = speaker.engine
+    assert speaker.complete([text], GREEDY) == first
+    assert speaker.engine is engine
+    speaker.complete([text, text], GREEDY)  # more rows than it had
+    assert speaker.engine is not engine
+    engine.pages.check()
+
+
+def test_what_answers_are_computed_with_changes_none(tokenizer, make_model):
+    """In small chunks, in little memory, bit for bit, guessed ahead, two at a time: the same answers."""
+    model = make_model(vocab_size=tokenizer.vocab_size, max_positions=128)
+    texts = ["Anna had a red ball. Tom had", "Tom", "从前，花园里有一只", "Anna had a red ball. Anna"]
+    wanted = generate(model, tokenizer, texts, max_new_tokens=20)
+    for how in ({"chunk": 7}, {"kv_budget": 1}, {"deterministic": True}, {"speculate": "ngram"}, {"slots": 2}):
+        assert generate(model, tokenizer, texts, max_new_tokens=20, **how) == wanted
+        assert "".join(stream(model, tokenizer, texts[0], max_new_tokens=20, **how)) == wanted[0]
+
+
+def test_what_is_wrong_with_it(tokenizer, make_model):
+    """Figures out of range, and two that exclude each other, are refused before any work."""
+    model = make_model(vocab_size=tokenizer.vocab_size)
+    for how, words in (
+        ({"slots": 0}, "engine.slots=0, wanted a whole number from 1"),
+        ({"chunk": 0}, "engine.chunk=0"),
+        ({"kv_budget": -1}, "engine.kv_budget=-1"),
+        ({"deterministic": True, "compile": True}, "leave one out"),
+    ):
+        with pytest.raises(InputError, match=words):
+            generate(model, tokenizer, "Anna", **how)
+    with pytest.raises(InputError, match="chnk"):
+        generate(model, tokenizer, "Anna", chnk=3)
+    rules = {"chunk": 3, "top_k": 2}
+    assert engine_options(rules) == EngineOptions(chunk=3)
+    assert rules == {"top_k": 2}
+
+
+def test_answers_under_a_constraint(tokenizer, make_model):
+    """One keyword: what comes back is JSON of the schema, one of the choices, or matches; each of n for itself."""
+    pytest.importorskip("llguidance")
+    model = make_model(vocab_size=tokenizer.vocab_size, max_positions=128)
+    schema = {"type": "object", "properties": {"ball": {"enum": ["red", "蓝"]}}, "required": ["ball"]}
+    schema["additionalProperties"] = False
+    answers = generate(model, tokenizer, "Anna", json_schema=schema, temperature=1.0, n=6, max_new_tokens=60)
+    assert all(json.loads(answer)["ball"] in ("red", "蓝") for answer in answers)
+    assert generate(model, tokenizer, ["Anna", "Tom"], choice=["kite", "球"], max_new_tokens=30) in (
+        [[one, other] for one in ("kite", "球") for other in ("kite", "球")]
+    )
+    assert "".join(stream(model, tokenizer, "Anna", regex="[ab]{3}", max_new_tokens=9)) in generate(
+        model, tokenizer, "Anna", regex="[ab]{3}", max_new_tokens=9
+    )
+    with pytest.raises(InputError, match="regex is text and needs a tokenizer"):
+        generate(model, None, [[1, 2]], regex="a")
+    with pytest.raises(InputError, match="at most one"):
+        generate(model, tokenizer, "Anna", regex="a", choice="b")
