@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from instar.config import InputError, ModelConfig
 from instar.hub import files
-from instar.hub.files import load_model, read_json, resolve, save_model
+from instar.hub.files import Weights, load_model, read_json, resolve, save_model
 from instar.hub.folders import load
 from instar.model.transformer import Transformer
 
@@ -256,3 +256,44 @@ def test_an_adapter_beside_a_model_changes_nothing(folder):
     """A folder that holds both is a model."""
     (folder / "adapter_config.json").write_text("{}")
     load_model(folder)
+
+
+APART = {
+    "as they are": {},
+    "in one, the other way round": dict(
+        norm="layer", mlp="plain", act="gelu_tanh", positions="learned", qkv_bias=True, bias=True
+    ),
+    "woven head by head": dict(norm="layer", mlp="plain", residual="parallel", qkv_bias=True, bias=True),
+    "side by side": dict(experts=2, balance_by="bias"),
+}
+
+
+@pytest.mark.parametrize("case", APART)
+def test_weights_one_by_one(tmp_path, case):
+    """Each by our name, however a family lays it, and from several files; a tied head is the embedding."""
+    model = Transformer(replace(CONFIG, tied=True, **APART[case]), seed=1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += torch.randn(weight.shape)
+    save_model(model, tmp_path)
+    shard(tmp_path)
+    weights = Weights(tmp_path)
+    state = {name: value for name, value in model.state_dict().items() if name != "heads.lm.weight"}
+    assert weights.shapes == {name: list(value.shape) for name, value in state.items()}
+    assert all(torch.equal(weights.read(name), value) for name, value in state.items())
+    assert weights.dtype == torch.float32
+
+
+def test_the_widest_dtype_of_a_folder_is_told(folder):
+    """One tensor of fp32 among bf16; each is read as it is stored."""
+    edit(folder, lambda tensors: tensors.update({n: t.bfloat16() for n, t in tensors.items() if "norm" not in n}))
+    weights = Weights(folder)
+    assert weights.dtype == weights.read("norm.weight").dtype == torch.float32
+    assert weights.read("embed.weight").dtype == torch.bfloat16
+
+
+def test_weights_are_checked_as_a_model_is(folder):
+    """A missing one is named before anything is read."""
+    edit(folder, lambda tensors: tensors.pop("model.norm.weight"))
+    with pytest.raises(InputError, match=r"missing: model.norm.weight"):
+        Weights(folder)

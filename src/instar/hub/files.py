@@ -19,12 +19,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..config import InputError, ModelConfig, read_object
+from ..config import InputError, read_object
+from ..model.quantized import quantized, settle
 from ..model.transformer import Transformer
 from .configs import CONFIG, LIMIT, read_config
 from .families import Family, config_to_hf, foreign_names, layout_of
 from .headers import Header, read_headers
+from .layout import join, shape_of, split
 from .memory import free_bytes
+from .packed import Packed, packed_config, packed_tensors, read_grid
 from .sentences import sentence_files
 
 WEIGHTS, INDEX, GENERATION = "model.safetensors", "model.safetensors.index.json", "generation_config.json"
@@ -58,22 +61,58 @@ def load_model(
     folder = resolve(name)
     refuse_adapter(folder)
     family, config = read_config(folder)
+    grid = read_grid(folder, CONFIG, LIMIT)
     headers = read_headers(files := _weight_files(folder))
     with torch.device("meta"):
         model = Transformer(config, seed=None)
-    _check_room(model, headers, dtype, torch.device(device), folder)
+    packed = None if grid is None else Packed(model, grid, headers, family, folder)
+    plain = headers if packed is None else packed.rest
+    _check_room(model, headers, dtype, torch.device(device), folder, packed)
     wanted = foreign_names(family, _stored(model))
-    found = _check(headers, wanted, family, model, folder)
+    found = _check(plain, wanted, family, model, folder)
     state: dict[str, Tensor] = {}
     for path in files:
         with _opened(path, device) as file:
             for theirs in file.keys():  # noqa: SIM118 - not a mapping
                 if ours := wanted.get(found.get(theirs, "")):
-                    state |= _split(file.get_tensor(theirs).to(dtype), ours, theirs, family, model)
+                    state |= split(file.get_tensor(theirs).to(dtype), ours, theirs, family, model)
     model.load_state_dict(state | _tied(model, state), strict=True, assign=True)
     model.tie()
     model.requires_grad_(True)
+    if packed is not None:
+        packed.fill(lambda theirs: _tensor(headers, theirs).to(device), dtype)
+        settle(model, dtype)
     return model.eval()
+
+
+class Weights:
+    """The weights of a folder by our names, read one tensor at a time. `dtype`: the widest that they are stored in;
+    `bytes`: of all.
+
+    Raises InputError as load_model does; nothing is read before `read`.
+    """
+
+    def __init__(self, name: str | Path) -> None:
+        self.folder = resolve(name)
+        refuse_adapter(self.folder)
+        self.family, self.config = read_config(self.folder)
+        if read_grid(self.folder, CONFIG, LIMIT) is not None:
+            raise InputError(f"{self.folder} is quantised, wanted a model that is not: name the one it was made from")
+        self._headers = read_headers(_weight_files(self.folder))
+        with torch.device("meta"):
+            self._model = Transformer(self.config, seed=None)
+        self._wanted = foreign_names(self.family, _stored(self._model))
+        found = _check(self._headers, self._wanted, self.family, self._model, self.folder)
+        self._places = {ours: (theirs, full) for theirs, full in found.items() for ours in self._wanted.get(full, ())}
+        self.shapes = {name: list(weight.shape) for name, weight in _stored(self._model).items()}
+        self.bytes = sum(header.stop - header.start for header in self._headers.values())
+        self.dtype = max((DTYPES[self._headers[name].kind] for name in found), key=lambda dtype: dtype.itemsize)
+
+    def read(self, name: str) -> Tensor:
+        """One of `shapes`, as it is stored."""
+        theirs, full = self._places[name]
+        tensor = _tensor(self._headers, theirs)
+        return split(tensor, self._wanted[full], full, self.family, self._model)[name]
 
 
 def save_model(
@@ -84,17 +123,19 @@ def save_model(
     tokens: bos_token_id, eos_token_id and pad_token_id. Raises InputError where no family has this shape.
     """
     folder = Path(folder)
-    family = layout_of(model.config)
+    family = layout_of(model.config, packed=any(quantized(model)))
     dtype = dtype or model.embed.weight.dtype
     tokens = {key: value for key, value in (tokens or {}).items() if value is not None}
     if model.config.start >= 0:
         tokens["decoder_start_token_id"] = model.config.start
     ours = {name: weight.detach().to("cpu", dtype) for name, weight in _stored(model).items()}
     named = foreign_names(family, ours)
-    theirs = {name: _join(ours, parts, name, family, model.config) for name, parts in named.items()}
+    theirs = {name: join(ours, parts, name, family, model.config) for name, parts in named.items()}
+    theirs |= packed_tensors(model, family, dtype)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / WEIGHTS, lambda path: save_file(theirs, path, metadata={"format": "pt"}))
-    write_json(folder / CONFIG, config_to_hf(model.config, _word(dtype), **tokens))
+    write_whole(folder / WEIGHTS, lambda path: save_file(theirs, path, metadata={"format": "pt"}))
+    said = config_to_hf(model.config, _word(dtype), packed=any(quantized(model)), **tokens)
+    write_json(folder / CONFIG, said | packed_config(model, family))
     write_json(folder / GENERATION, tokens)
     for place, data in sentence_files(model.config).items():
         (folder / place).parent.mkdir(exist_ok=True)
@@ -118,10 +159,10 @@ def read_json(path: Path, otherwise: str, limit: int = LIMIT) -> dict[str, Any]:
 def write_json(path: Path, data: Any) -> None:
     """Write JSON, whole or not at all."""
     text = json.dumps(data, ensure_ascii=False, indent=2) + "\n"
-    _write(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
-def _write(path: Path, fill: Any) -> None:
+def write_whole(path: Path, fill: Any) -> None:
     """Fill a file beside the real one, flush it to the disk, and give it the name."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -197,10 +238,11 @@ def _tied(model: Transformer, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_room(
-    model: Transformer, headers: Mapping[str, Header], dtype: torch.dtype, device: torch.device, folder: Path
-) -> None:
+    model: Transformer, headers: Mapping[str, Header], dtype: torch.dtype, device: torch.device, folder: Path,
+    packed: Packed | None,
+) -> None:  # fmt: skip
     """Raise InputError where the weights that config.json asks for do not fit into the memory that is free."""
-    size, free = model.size() * dtype.itemsize, free_bytes(device)
+    size, free = model.size() * dtype.itemsize + (packed.bytes if packed else 0), free_bytes(device)
     if free is not None and size > free:
         held = sum(header.stop - header.start for header in headers.values())
         raise InputError(
@@ -237,7 +279,7 @@ def _check(
         _share(found, unclaimed, name, other, headers, family)
     wrong = []
     for name, full in found.items():
-        kind, shape, fits = headers[name].kind, headers[name].shape, _shape(wanted[full], full, family, model)
+        kind, shape, fits = headers[name].kind, headers[name].shape, shape_of(wanted[full], full, family, model)
         if kind not in DTYPES:
             wrong.append(f"{name} ({kind})")
         elif shape != fits:
@@ -299,65 +341,6 @@ def _equal(headers: Mapping[str, Header], one: str, other: str) -> bool:
 def _tensor(headers: Mapping[str, Header], name: str) -> Tensor:
     with _opened(headers[name].file, "cpu") as file:
         return file.get_tensor(name)
-
-
-def _shape(ours: list[str], theirs: str, family: Family, model: Transformer) -> list[int]:
-    """The shape of one tensor of a file that holds these weights of ours."""
-    shapes = [weight.shape for weight in _weights(ours, model)]
-    whole = [sum(shape[0] for shape in shapes), *shapes[0][1:]]
-    if _raised(theirs, family):
-        return [1, *whole]
-    return whole[::-1] if _turned(theirs, family) else whole
-
-
-def _weights(ours: list[str], model: Transformer) -> list[Tensor]:
-    """Parameters, or buffers that are kept."""
-    owners = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in ours]
-    return [getattr(owner, name) for owner, name in owners]
-
-
-def _turned(theirs: str, family: Family) -> bool:
-    return theirs.endswith(tuple(family.transposed))
-
-
-def _woven(theirs: str, family: Family) -> bool:
-    return theirs.endswith(tuple(family.interleaved))
-
-
-def _raised(theirs: str, family: Family) -> bool:
-    return theirs.endswith(tuple(family.rows))
-
-
-def _paired(tensor: Tensor, theirs: str, family: Family, axes: tuple[int, int]) -> Tensor:
-    """The channels of every head in the other order: (E/2, 2) is how theirs lie, (2, E/2) how ours do."""
-    if not theirs.endswith(tuple(family.paired)):
-        return tensor
-    return tensor.unflatten(0, (-1, *axes)).transpose(1, 2).flatten(0, 2)
-
-
-def _split(tensor: Tensor, ours: list[str], theirs: str, family: Family, model: Transformer) -> dict[str, Tensor]:
-    """One tensor of a file -> the weights of ours that lie in it."""
-    if _raised(theirs, family):
-        tensor = tensor.squeeze(0)
-    tensor = _paired(tensor, theirs, family, (model.config.head_size // 2, 2))
-    if _woven(theirs, family):
-        heads = tensor.unflatten(0, (model.config.heads, len(ours), -1))
-        return {name: heads[:, number].flatten(0, 1).contiguous() for number, name in enumerate(ours)}
-    rows = [weight.shape[0] for weight in _weights(ours, model)]
-    parts = (tensor.t() if _turned(theirs, family) else tensor).split(rows)
-    return {name: part.contiguous() for name, part in zip(ours, parts)}
-
-
-def _join(ours: Mapping[str, Tensor], parts: list[str], theirs: str, family: Family, config: ModelConfig) -> Tensor:
-    """The weights of ours that one tensor of a file holds -> that tensor."""
-    if _woven(theirs, family):
-        heads = [ours[name].unflatten(0, (config.heads, -1)) for name in parts]
-        return torch.stack(heads, dim=1).flatten(0, 2).contiguous()
-    tensor = torch.cat([ours[name] for name in parts]) if len(parts) > 1 else ours[parts[0]]
-    tensor = _paired(tensor, theirs, family, (2, config.head_size // 2))
-    if _raised(theirs, family):
-        tensor = tensor.unsqueeze(0)
-    return (tensor.t() if _turned(theirs, family) else tensor).contiguous()
 
 
 def _listed(names: list[str], most: int = 8) -> str:

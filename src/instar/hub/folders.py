@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer, check_fits
-from .files import load_model, refuse_adapter, resolve
+from .families import family_of
+from .files import Weights, load_model, refuse_adapter, resolve, save_model
 
-__all__ = ["load", "load_model", "load_tokenizer"]
+__all__ = ["export", "load", "load_model", "load_tokenizer", "save"]
 
 
 def load(
@@ -26,6 +28,32 @@ def load(
     model = load_model(folder, dtype=dtype, device=device)
     check_fits(tokenizer, model.config.vocab_size)
     return model, tokenizer
+
+
+def save(model: Transformer, tokenizer: Tokenizer, out: str | Path, *, dtype: torch.dtype | None = None) -> None:
+    """Write a model and its tokenizer as one folder. dtype: None keeps that of the model."""
+    stops = list(tokenizer.stops)
+    ends = stops[0] if len(stops) == 1 else stops or None
+    tokens = {"bos_token_id": tokenizer.bos, "eos_token_id": ends, "pad_token_id": tokenizer.pad}
+    save_model(model, out, tokens=tokens, dtype=dtype)
+    tokenizer.save(out)
+
+
+def export(name: str | Path, out: str | Path, *, dtype: torch.dtype | None = None) -> dict[str, Any]:
+    """Write the model and the tokenizer of a folder as a folder that transformers reads, and nothing else of it.
+
+    dtype: None keeps that of the folder. Returns {"path", "architecture", "dtype", "weights", "bytes", "notes"}. Raises
+    InputError where no family of transformers has this shape.
+    """
+    stored = Weights(name)
+    family = family_of(stored.config)
+    dtype = dtype or stored.dtype
+    model, tokenizer = load(name, dtype=dtype)
+    save(model, tokenizer, out, dtype=dtype)
+    return {
+        "path": str(out), "architecture": family.architecture, "dtype": str(dtype).removeprefix("torch."),
+        "weights": model.size(), "bytes": sum(path.stat().st_size for path in Path(out).iterdir()), "notes": [],
+    }  # fmt: skip
 
 
 def load_tokenizer(name: str | Path) -> Tokenizer:

@@ -13,6 +13,7 @@ from ..data.corpus import fingerprint
 from ..hub.families import config_to_hf
 from ..hub.files import resolve
 from ..hub.folders import load, load_tokenizer
+from ..model.quantized import refuse_quantized
 from ..model.transformer import Transformer, check_look_back
 from ..text.tokenizer import Tokenizer, check_fits
 from .run import folder_digest
@@ -52,6 +53,7 @@ def plan_sft(options: SftOptions) -> Plan:
     """What SFT is made of; reads the parent and the data. Raises InputError."""
     parent = resolve(options.model)
     model, tokenizer = load(parent)
+    refuse_quantized(model, options.model, "train")
     _check_context(options.train, model.config)
     if model.encoder is not None or not model.config.causal or "lm" not in model.config.heads_of:
         raise InputError(f"{options.model} is no decoder that says the next token; sft teaches decoders to answer")
@@ -65,6 +67,7 @@ def plan_classify(options: ClassifyOptions) -> Plan:
     """What learning labels is made of; reads the parent and the data. Raises InputError."""
     parent = resolve(options.model)
     model, tokenizer = load(parent)
+    refuse_quantized(model, options.model, "train")
     _check_context(options.train, model.config)
     task = labels(options, tokenizer, model.config)
     config = _with_labels(model.config, task)

@@ -60,9 +60,11 @@ def _shape_of(family: Family, data: Foreign) -> ModelConfig:
     return from_dict(ModelConfig, shape, where="config.json")
 
 
-def config_to_hf(config: ModelConfig, dtype: str = "float32", **tokens: int | list[int] | None) -> Foreign:
-    """ModelConfig -> config.json. tokens: bos_token_id and the like."""
-    family = layout_of(config)
+def config_to_hf(
+    config: ModelConfig, dtype: str = "float32", *, packed: bool = False, **tokens: int | list[int] | None
+) -> Foreign:
+    """ModelConfig -> config.json. packed: as layout_of takes it; tokens: bos_token_id and the like."""
+    family = layout_of(config, packed=packed)
     head = {"architectures": [family.architecture], "model_type": family.model_type, "vocab_size": config.vocab_size}
     tail = {"tie_word_embeddings": config.tied, "dtype": dtype, "torch_dtype": dtype, "use_cache": True}
     said = family.write(config)
@@ -89,13 +91,15 @@ def family_of(config: ModelConfig) -> Family:
     raise NoFamily(f"no known family has {said}; known: {', '.join(FAMILIES)}")
 
 
-def layout_of(config: ModelConfig) -> Family:
+def layout_of(config: ModelConfig, *, packed: bool = False) -> Family:
     """The family that a config of ours is saved as: one of transformers' where one has this shape, else our own layout,
-    which nobody else reads."""
+    which nobody else reads. packed: with quantised weights, which lie in rows: the layers of a family that lie in
+    columns would be taken for missing."""
     try:
-        return family_of(config)
+        family = family_of(config)
     except NoFamily:
         return OWN
+    return OWN if packed and family.transposed else family
 
 
 def family_named(data: Foreign) -> Family:

@@ -55,7 +55,8 @@ IGNORED = frozenset(
     "label2id max_length min_length do_sample task_specific_params is_decoder is_encoder_decoder max_window_layers "
     "embd_pdrop attn_pdrop resid_pdrop summary_type summary_use_proj summary_activation summary_first_dropout "
     "summary_proj_to_labels n_ctx gradient_checkpointing chunk_size_feed_forward problem_type rope_scaling "
-    "rope_theta rope_parameters vocab_size cache_implementation is_llama_config transformers.js_config".split()
+    "rope_theta rope_parameters vocab_size cache_implementation is_llama_config transformers.js_config "
+    "quantization_config".split()
 )
 
 ACTS = {"silu": "silu", "gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
