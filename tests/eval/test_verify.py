@@ -1,13 +1,21 @@
 """A folder is read elsewhere in a process of its own, and a difference is found."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from instar.adapt.quantize import quantize
+from instar.config import InputError
 from instar.config.presets import preset
+from instar.eval import readers
 from instar.eval import verify as module
 from instar.eval.verify import verify
-from instar.hub.files import save_model
+from instar.hub.files import load_model, save_model
+from instar.hub.gguf import ARCHS
+from instar.hub.gguf import file as writing
+from instar.model.grid import Grid
 from instar.model.transformer import Transformer
 from instar.text.tokenizer import Tokenizer
 
@@ -104,8 +112,63 @@ def test_what_the_other_program_refuses_is_told(folder, monkeypatch):
 
 
 def test_a_reader_that_is_missing_is_skipped(folder, monkeypatch):
-    """Without transformers there is no verdict."""
+    """Without other programs there is no verdict."""
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     report = verify(folder)
     assert report["same"] is None
     assert report["readers"]["transformers"]["skipped"] == "transformers is not installed"
+    assert report["readers"]["llama.cpp"]["skipped"] == "llama_cpp is not installed"
+
+
+def test_llama_cpp_reads_the_same(folder):
+    """The GGUF file that we write: every logit, word and id, of 200 random strings too."""
+    pytest.importorskip("gguf")
+    pytest.importorskip("llama_cpp")
+    found = verify(folder, readers=["llama.cpp"])["readers"]["llama.cpp"]
+    assert found["same"] is True
+    assert found["logit_gap"] < found["tolerance"] == 1e-4
+    assert (found["same_words"], found["same_ids"]) == (found["texts"], found["of_ids"]) == (4, 204)
+
+
+def test_a_gguf_file_that_says_something_else(folder, monkeypatch):
+    """Queries in the order of another architecture: the gap is seen, and the verdict is no."""
+    pytest.importorskip("gguf")
+    pytest.importorskip("llama_cpp")
+    plain = writing.arch_of
+    changes = ARCHS["LlamaForCausalLM"].changes
+    monkeypatch.setattr(writing, "arch_of", lambda name, config: replace(plain(name, config), changes=changes))
+    report = verify(folder, readers=["llama.cpp"])
+    assert report["same"] is False
+    assert report["readers"]["llama.cpp"]["logit_gap"] > 1e-2
+
+
+def test_what_llama_cpp_does_not_know_is_skipped_with_the_reason(tmp_path, monkeypatch):
+    """No file is written and nothing is started; the other reader's verdict stands."""
+    pytest.importorskip("gguf")
+    tokenizer = Tokenizer.train(TEXTS, 384)
+    shape = dict(vocab_size=tokenizer.vocab_size, d_model=32, layers=1, act="relu")
+    save_model(Transformer(preset("nano", **shape), seed=1), tmp_path)
+    tokenizer.save(tmp_path)
+    monkeypatch.setattr(module, "find_spec", lambda name: name)
+    report = verify(tmp_path, readers=["llama.cpp"])
+    assert report["same"] is None
+    skipped = report["readers"]["llama.cpp"]["skipped"]
+    assert skipped == "act='relu'; llama.cpp computes qwen3 with 'silu' alone"
+
+
+def test_a_gguf_file_is_not_read(folder):
+    """It is checked from the folder that it came from."""
+    with pytest.raises(InputError, match=r"x\.gguf is a GGUF file, which we write and do not read; verify the folder"):
+        verify(folder / "x.gguf")
+
+
+def test_a_quantised_folder_without_its_library(folder, monkeypatch, tmp_path):
+    """It is skipped, with what is missing; that is no verdict on the folder."""
+    pytest.importorskip("transformers")
+    model = load_model(folder)
+    quantize(model, Grid(8, 0, True))
+    save_model(model, folder)
+    monkeypatch.setattr(readers, "find_spec", lambda name: None)
+    report = verify(folder)
+    assert "pip install compressed-tensors" in report["readers"]["transformers"]["skipped"]
+    assert report["same"] is None

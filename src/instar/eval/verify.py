@@ -28,6 +28,8 @@ from ..hub.files import resolve
 from ..hub.folders import load
 from ..infer.text import complete
 from ..model.transformer import Transformer
+from ..text.tokenizer import Tokenizer
+from .readers import READERS, Reader
 
 TEXTS = (
     "Once upon a time there was a red ball in the garden.",
@@ -36,78 +38,54 @@ TEXTS = (
 )  # fmt: skip
 CHAT = [{"role": "user", "content": "Who has the ball? 谁有皮球？"}]
 NEW_TOKENS = 16
-TOLERANCE = 1e-4  # of a logit, in units of the logits' standard deviation
-
-# The other side: {"folder", "rows", "said", "texts", "chat", "new"} on stdin; logits to the file that is its argument,
-# the rest as JSON on the last line of stdout.
-WITH_TRANSFORMERS = """
-import json, sys, torch, transformers
-from safetensors.torch import save_file
-asked = json.load(sys.stdin)
-pairs = any(asked["said"])
-auto = transformers.AutoModelForSeq2SeqLM if pairs else transformers.AutoModelForCausalLM
-if not asked["new"]:
-    named = transformers.AutoConfig.from_pretrained(asked["folder"]).architectures
-    auto = getattr(transformers, named[0])
-model = auto.from_pretrained(asked["folder"], dtype=torch.float32, attn_implementation="eager").eval()
-tokenizer = transformers.AutoTokenizer.from_pretrained(asked["folder"])
-logits, said = {}, []
-with torch.no_grad():
-    for number, (row, begun) in enumerate(zip(asked["rows"], asked["said"])):
-        ids = torch.tensor([row])
-        more = {"decoder_input_ids": torch.tensor([begun])} if pairs else {}
-        out = model(ids, **more)
-        out = out.logits if "logits" in out else out.last_hidden_state
-        logits[str(number)] = out[0].float().contiguous()
-        if not asked["new"]:
-            continue
-        out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=asked["new"], do_sample=False,
-                             eos_token_id=None, pad_token_id=0, repetition_penalty=1.0, num_beams=1, min_length=0,
-                             no_repeat_ngram_size=0, bad_words_ids=None, forced_bos_token_id=None,
-                             forced_eos_token_id=None)
-        said.append(out[0, 1 if pairs else len(row):].tolist())
-save_file(logits, sys.argv[1])
-chat = None
-if tokenizer.chat_template:
-    chat = tokenizer.apply_chat_template(asked["chat"], add_generation_prompt=True, return_dict=False)
-ids = [tokenizer(text, add_special_tokens=not asked["new"])["input_ids"] for text in asked["texts"]]
-print(json.dumps({"version": transformers.__version__, "said": said, "ids": ids, "chat": chat}))
-"""
-READERS = {"transformers": WITH_TRANSFORMERS}
+GGUF = ".gguf"
 
 
 def verify(name: str | Path, *, readers: Sequence[str] = tuple(READERS)) -> dict[str, Any]:
-    """Compare what we and each reader make of a folder.
+    """Compare what we and each reader make of a folder; llama.cpp reads the GGUF file that we write of it.
 
     Returns {"folder", "readers": {reader: gaps, or why it was skipped}, "same"}. `same` is False where any gap is more
-    than TOLERANCE, and None where no reader is installed. Raises InputError for a folder that we cannot read.
+    than its "tolerance", and None where no reader looked. Raises InputError for a folder that we cannot read.
     """
+    if Path(name).suffix == GGUF:
+        raise InputError(f"{name} is a GGUF file, which we write and do not read; verify the folder that it came from")
     folder = resolve(name)
     model, tokenizer = load(folder)
     if layout_of(model.config) is OWN:
         why = {"skipped": "no family of transformers has this shape, so the folder has our own layout"}
         return {"folder": str(folder), "readers": dict.fromkeys(readers, why), "same": None}
     new = NEW_TOKENS if model.config.causal and "lm" in model.config.heads_of else 0
-    texts = [list(tokenizer.encode(text) if new else tokenizer.document(text)) for text in TEXTS]
+    ids = _ids(tokenizer, TEXTS, new)
     chat = tokenizer.chat(CHAT, add_generation_prompt=True).ids if tokenizer.template is not None else None
-    rows = [row for row in (*texts, chat) if row]
+    rows = [row for row in (*ids, chat) if row]
     room = int(min(model.config.max_positions - new, 256))
     if room < 1:
         raise InputError(f"{folder}: max_positions={model.config.max_positions}, wanted more than {new}")
     rows = [list(row[:room]) for row in rows]
     asked = {
         "folder": str(folder.resolve()), "rows": rows, "said": [_said(model.config, row) for row in rows],
-        "texts": TEXTS, "chat": CHAT, "new": new, "ids": texts,
+        "texts": TEXTS, "chat": CHAT, "new": new,
     }  # fmt: skip
-    found = {reader: _compare(reader, asked, model, chat) for reader in readers}
+    found = {reader: _compare(READERS[reader], asked, model, tokenizer, chat) for reader in readers}
     verdicts = [gaps["same"] for gaps in found.values() if "skipped" not in gaps]
     return {"folder": str(folder), "readers": found, "same": all(verdicts) if verdicts else None}
 
 
-def _compare(reader: str, asked: Mapping[str, Any], model: Transformer, chat: Sequence[int] | None) -> dict[str, Any]:
-    if find_spec(reader) is None:
-        return {"skipped": f"{reader} is not installed"}
+def _ids(tokenizer: Tokenizer, texts: Sequence[str], new: int) -> list[list[int]]:
+    """What is compared: the ids of texts that go on, and of whole documents where nothing more is said."""
+    return [list(tokenizer.encode(text) if new else tokenizer.document(text)) for text in texts]
+
+
+def _compare(
+    reader: Reader, asked: dict[str, Any], model: Transformer, tokenizer: Tokenizer, chat: Sequence[int] | None
+) -> dict[str, Any]:
+    if find_spec(reader.module) is None:
+        return {"skipped": f"{reader.module} is not installed"}
     with tempfile.TemporaryDirectory() as place:
+        try:
+            asked = asked | reader.prepare(asked, Path(place))
+        except InputError as why:  # we have read the folder; it is the other program that cannot
+            return {"skipped": str(why)}
         path = Path(place) / "logits.safetensors"
         told = _ask(reader, asked, path)
         if "failed" in told:
@@ -115,15 +93,16 @@ def _compare(reader: str, asked: Mapping[str, Any], model: Transformer, chat: Se
         theirs = load_file(path)
     rows = zip(asked["rows"], asked["said"])
     gaps = [_gap(model, row, said, theirs[str(number)]) for number, (row, said) in enumerate(rows)]
-    greedy = SamplingOptions(strategy="greedy", max_new_tokens=NEW_TOKENS)
+    greedy = SamplingOptions(strategy="greedy", max_new_tokens=asked["new"])
     said = complete(model, None, asked["rows"], greedy) if asked["new"] else []
     words = [ours.ids == other for ours, other in zip(said, told["said"])]
-    ids = [ours == other for ours, other in zip(asked["ids"], told["ids"])]
+    ids = [ours == other for ours, other in zip(_ids(tokenizer, asked["texts"], asked["new"]), told["ids"])]
     ids.append((list(chat) if chat else None) == told["chat"])
+    tolerance = reader.tolerance(model.config)
     return {
-        "version": told["version"], "logit_gap": max(gaps), "texts": len(gaps),
+        "version": told["version"], "logit_gap": max(gaps), "tolerance": tolerance, "texts": len(gaps),
         "same_words": sum(words) if asked["new"] else None, "same_ids": sum(ids), "of_ids": len(ids),
-        "same": max(gaps) <= TOLERANCE and all(words) and all(ids),
+        "same": max(gaps) <= tolerance and all(words) and all(ids),
     }  # fmt: skip
 
 
@@ -144,11 +123,11 @@ def _gap(model: Transformer, row: Sequence[int], said: Sequence[int], theirs: Te
     return float((ours - theirs).abs().max() / ours.std().clamp(min=1e-12))
 
 
-def _ask(reader: str, asked: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _ask(reader: Reader, asked: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """What the other program says, or {"failed"}: the last line of its complaint."""
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(
-        [sys.executable, "-c", READERS[reader], str(path)],
+        [sys.executable, "-c", reader.program, str(path)],
         input=json.dumps(asked), text=True, capture_output=True, env=os.environ | offline,
     )  # fmt: skip
     if done.returncode:

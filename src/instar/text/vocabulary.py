@@ -126,7 +126,7 @@ class Vocabulary:
             if token["content"].strip()
         }  # fmt: skip
         self.size = max(self.ids.values()) + 1
-        kinds = {part["type"] for part in _parts(self.spec.get("decoder"))}
+        kinds = {part["type"] for part in parts(self.spec.get("decoder"))}
         self.inside = _word_piece(self.spec["model"])
         if not kinds & ({"ByteLevel", "ByteFallback", "Metaspace"} if self.inside is None else {"WordPiece"}):
             raise InputError(
@@ -169,7 +169,7 @@ class Vocabulary:
         """Whether the decoder takes away the blank that stands before every text."""
         if self.inside is not None:
             return True
-        for part in _parts(self.spec.get("decoder")):
+        for part in parts(self.spec.get("decoder")):
             if part["type"] == "Strip" and part.get("content") == " " and part.get("start") == 1:
                 return True
             if part["type"] == "Metaspace":
@@ -180,7 +180,7 @@ class Vocabulary:
         """Control tokens that the file's post-processor puts before and after one text."""
         before: set[str] = set()
         after: set[str] = set()
-        for part in _parts(self.spec.get("post_processor")):
+        for part in parts(self.spec.get("post_processor")):
             if part["type"] in ("BertProcessing", "RobertaProcessing"):
                 before.add(_named(part, "cls"))
                 after.add(_named(part, "sep"))
@@ -203,7 +203,7 @@ def _list(value: Any, what: str) -> list[Any]:
     return value or []
 
 
-def _parts(component: Any, depth: int = 0) -> Iterator[Spec]:
+def parts(component: Any, depth: int = 0) -> Iterator[Spec]:
     """A component and everything nested inside its sequences."""
     if component is None:
         return
@@ -214,13 +214,13 @@ def _parts(component: Any, depth: int = 0) -> Iterator[Spec]:
     yield dict(component)
     for key in ("normalizers", "pretokenizers", "processors", "decoders"):
         for inner in _list(component.get(key), key):
-            yield from _parts(inner, depth + 1)
+            yield from parts(inner, depth + 1)
 
 
 def _check_components(spec: Spec) -> None:
     for place, known in _COMPONENTS.items():
         growth = 1
-        for number, part in enumerate(_parts(spec.get(place))):
+        for number, part in enumerate(parts(spec.get(place))):
             if number >= _MAX_PARTS:
                 raise InputError(f"tokenizer.json: {place} has more than {_MAX_PARTS} parts; use fewer")
             if part["type"] not in known:
@@ -253,7 +253,7 @@ def _growth(part: Spec) -> int:
 
 def _patterns(spec: Spec) -> list[str]:
     """The regular expressions of all components."""
-    found = (part.get("pattern") for place in _COMPONENTS for part in _parts(spec.get(place)))
+    found = (part.get("pattern") for place in _COMPONENTS for part in parts(spec.get(place)))
     patterns = [pattern["Regex"] for pattern in found if isinstance(pattern, Mapping) and "Regex" in pattern]
     for pattern in patterns:
         if not isinstance(pattern, str):
