@@ -1,10 +1,11 @@
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 PIP := $(VENV)/bin/pip --disable-pip-version-check
 INSTAR := $(VENV)/bin/instar
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: demo results test lint types bench test-slow test-gpu traps clean help
+.PHONY: demo results test lint types bench bench-decode test-slow test-gpu traps clean help
 
 help:
 	@echo "make demo       raise a model from text to conversation on this machine, then talk with it"
@@ -12,6 +13,7 @@ help:
 	@echo "make test-slow  the tests that take minutes;  make test-gpu  those that need an accelerator"
 	@echo "make traps      the scoreboard: what other tools got wrong, and whether it is kept out here"
 	@echo "make bench      the benchmarks, each printing its table"
+	@echo "make bench-decode  decoding beside transformers, CTranslate2 and llama.cpp, in a venv of their own (hours)"
 	@echo "make results    the recipes of docs/results.md; those on real data want DATA=FOLDER (hours)"
 
 demo: $(VENV)/.demo
@@ -51,8 +53,13 @@ bench: $(VENV)/.test
 	$(VENV)/bin/python benchmarks/recall.py
 	$(VENV)/bin/python benchmarks/order.py
 
+# Options of the script: make bench-decode DECODE="--models A --json decode.json"
+DECODE ?=
+bench-decode: $(VENV)/.test $(PEERS)/.peers
+	$(VENV)/bin/python benchmarks/decode.py $(DECODE)
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Each stamp is an installation from the lock; `test` brings everything that `demo` needs.
 $(VENV)/.venv:
@@ -67,3 +74,10 @@ $(VENV)/.demo: $(VENV)/.venv pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/.venv pyproject.toml constraints.txt
 	$(PIP) install --quiet --editable ".[data,plot,test]" --constraint constraints.txt
 	touch $@ $(VENV)/.demo
+
+# llama-cpp-python is compiled for this machine, which takes minutes.
+$(PEERS)/.peers: benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --upgrade "pip>=25"
+	nice $(PEERS)/bin/pip install --quiet --requirement benchmarks/peers.txt
+	touch $@
