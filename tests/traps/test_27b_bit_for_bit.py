@@ -129,7 +129,7 @@ def differ(trials):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_same_text_in_any_company(shape):
     """Without that cost, in fp32: the greedy ids are equal, and their log-probabilities to rounding."""
-    for (found, _), (wanted, _) in Asked(shape, seed=2).trials(6, make_model(shape), 4):
+    for (found, _), (wanted, _) in Asked(shape, seed=2).trials(4, make_model(shape), 4):
         assert found[0] == wanted[0]
         assert found[1] == pytest.approx(wanted[1], abs=1e-3)
 
@@ -141,7 +141,7 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=[
 @DTYPES
 def test_the_same_bits_in_any_company(shape, dtype):
     """Ids and log-probabilities, greedy and drawn, are equal whoever else is asked, however it is read."""
-    assert differ(Asked(shape).trials(5, make_model(shape, dtype), 3, deterministic=True)) == 0
+    assert differ(Asked(shape).trials(4, make_model(shape, dtype), 3, deterministic=True)) == 0
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from ..config import InputError
 from ..config.options import SamplingOptions
 from ..model.pages import Pages
 from .request import Beam, Hypothesis, Request
-from .weights import check_numbers
+from .weights import no_numbers
 
 
 def check_count(options: SamplingOptions, n: int) -> None:
@@ -135,7 +135,7 @@ class Batch:
 
     def step(self, logits: Tensor) -> tuple[list[list[int]], list[list[int]], dict[Request, list[Hypothesis]]]:
         """logits (P, W, V) behind each beam -> which beam each of the next goes on from, and its token, W of each
-        request; and the answers of those that are decided. The only wait for the device."""
+        request; and the answers of those that are decided."""
         width, live = self.width, self.live
         self.said = [said + 1 for said in self.said]
         chances = logits.to(live.scores.dtype).log_softmax(-1)
@@ -158,25 +158,29 @@ class Batch:
             return texts
 
         # the likeliest W alone may end: those behind them are there to go on where others end
-        top = said_by(torch.arange(width, device=places.device).expand(len(places), width))
-        top.stopped = stopped[:, :width]
-        top.lengths = top.lengths - top.stopped.long()
-        top.scores = (sums[:, :width] / over).masked_fill(~ended[:, :width], -torch.inf)
-        self.done = self.done.join(top, 1).best(width)
+        if bool(ended[:, :width].any()):
+            top = said_by(torch.arange(width, device=places.device).expand(len(places), width))
+            top.stopped = stopped[:, :width]
+            top.lengths = top.lengths - top.stopped.long()
+            top.scores = (sums[:, :width] / over).masked_fill(~ended[:, :width], -torch.inf)
+            self.done = self.done.join(top, 1).best(width)
         scores, next = sums.masked_fill(ended, -torch.inf).topk(width)
         self.live = said_by(next)
         self.live.scores = scores
         worst = self.done.scores.amin(1, keepdim=True)
         # none is decided before it has W answers
         open = (scores[:, :1] / far > worst) & ((full == 0) | (worst == -torch.inf))
-        told = (parents.gather(1, next), ids.gather(1, next), open, sums[:, :1])
-        parted = torch.cat([part.double() for part in told], dim=1).split((width, width, 1, 1), dim=1)
-        origins, tokens, goes, numbers = (part.tolist() for part in parted)
-        check_numbers(number for (number,) in numbers)  # what is no number counts as the largest
-        decided = [place for place, (open,) in enumerate(goes) if not open]
-        found = self.done.of(torch.tensor(decided, dtype=torch.int64, device=scores.device)).hypotheses()
-        of = {self.requests[place]: best for place, best in zip(decided, found)}
-        return [list(map(int, row)) for row in origins], [list(map(int, row)) for row in tokens], of
+        # what is no number counts as the largest
+        told = parents.gather(1, next), ids.gather(1, next), open.long(), sums[:, :1].isnan().long()
+        rows = torch.cat(told, dim=1).tolist()
+        if any(row[-1] for row in rows):
+            raise no_numbers()
+        decided = [place for place, row in enumerate(rows) if not row[-2]]
+        answers: dict[Request, list[Hypothesis]] = {}
+        if decided:
+            found = self.done.of(torch.tensor(decided, device=scores.device)).hypotheses()
+            answers = {self.requests[place]: best for place, best in zip(decided, found)}
+        return [row[:width] for row in rows], [row[width : 2 * width] for row in rows], answers
 
     def _forbid_stops(self, chances: Tensor) -> None:
         """Answers that are too short cannot end. chances (P, W, V) change in place."""

@@ -59,10 +59,15 @@ def logprob(logits: Tensor, ids: Tensor) -> Tensor:
 def check_numbers(chances: Iterable[float]) -> None:
     """Raise InputError where log-probabilities are not numbers."""
     if any(chance != chance for chance in chances):
-        raise InputError(
-            "the model's logits are not numbers: its weights are damaged, or too large for half precision; "
-            "check the folder, or load it with dtype fp32"
-        )
+        raise no_numbers()
+
+
+def no_numbers() -> InputError:
+    """What to raise where logits are not numbers."""
+    return InputError(
+        "the model's logits are not numbers: its weights are damaged, or too large for half precision; "
+        "check the folder, or load it with dtype fp32"
+    )
 
 
 def pick(weights: Tensor, luck: Tensor, size: int) -> Tensor:

@@ -186,7 +186,9 @@ class Pool:
         """Blocks that rows use behind their first so many, each counted once."""
         begin, end = int(starts.min()), int(self.count[rows].max())
         behind = np.arange(begin, end) >= starts[:, None]
-        return len(np.unique(self.table[rows, begin:end][behind & self._kept(rows, begin, end)]))
+        used = np.zeros(self.total, dtype=bool)
+        used[self.table[rows, begin:end][behind & self._kept(rows, begin, end)]] = True
+        return int(used.sum())
 
     def _kept(self, rows: np.ndarray, begin: int, end: int) -> np.ndarray:
         """Which places of the tables of rows hold a block: (rows, end - begin)."""
