@@ -25,15 +25,18 @@ def decode(arguments: list[str]) -> None:
     from ..adapt.quantize import bytes_of
     from ..eval.limits import measure_limits, peak_bytes
     from ..eval.speed import measure_speed, precision, shares
+    from ..infer.tune import tune
     from ..train.machine import describe
 
     screen = Screen(options)
     model = _model(options)
+    if options.tune and not options.compile:  # which tunes by itself
+        tune(model)
     with screen.counting("rounds", len(options.streams) * (options.repeats + 1)) as done:
         speeds = [
             measure_speed(
                 model, streams, prompt=options.prompt, new=options.new, repeats=options.repeats,
-                seed=options.seed, done=lambda: done(1),
+                seed=options.seed, compile=options.compile, done=lambda: done(1),
             )
             for streams in options.streams
         ]  # fmt: skip
@@ -47,6 +50,7 @@ def decode(arguments: list[str]) -> None:
         "prompt": options.prompt,
         "new": options.new,
         "repeats": options.repeats,
+        "compiled": options.compile,
         "weights": model.size(),
         "weight_bytes": bytes_of(model),
         "peak_bytes": peak,

@@ -80,11 +80,12 @@ def measure_speed(
     new: int = 128,
     repeats: int = 3,
     seed: int = 0,
+    compile: bool = False,
     done: Callable[[], None] = lambda: None,
 ) -> Speed:
     """Answer `streams` prompts of so many tokens side by side, `repeats` times after one round that is not counted.
     done: called after every round. Raises InputError where the model has no room for a prompt and its answer."""
-    engine = Engine(model, slots=streams, capacity=prompt + new)
+    engine = Engine(model, slots=streams, capacity=prompt + new, compile=compile)
     generator = torch.Generator().manual_seed(seed)
     times = []
     for number in range(repeats + 1):

@@ -31,6 +31,7 @@ from .sampling import Rules
 from .schedule import Schedule, Work, rows_of
 from .search import Search, check_count
 from .speculative import Proposer
+from .tune import kept_in, tune
 from .weights import check_numbers, logprob
 
 if TYPE_CHECKING:
@@ -83,9 +84,11 @@ class Engine:
             model.config, slots, self.capacity,
             source_capacity=self.source_capacity if model.config.encoder_layers else 0,
             budget=budget if budget is not None or free is None else free // 2, chunk=max(chunk, DRAFT + 1),
-            dtype=model.compute or model.embed.weight.dtype, device=model.device, salt=salt,
+            dtype=kept_in(model), device=model.device, salt=salt,
         )  # fmt: skip
         self.schedule = Schedule(self.pages, chunk)
+        if compile:
+            tune(model, compiles=True)
         self._compiled = CompiledStep(model, self.pages) if compile and not deterministic else None
         self._numbers = count()
         self._rules: tuple[list[Request], Rules] | None = None

@@ -44,7 +44,7 @@ class Speaker:
         check_speaks(model)
         self.model, self.tokenizer, self.how, self.draft, self.reserve = model, tokenizer, how, draft, reserve
         self.engine: Engine | None = None
-        if how.tune:
+        if how.tune and not how.compile:  # which tunes by itself
             tune(model)
 
     def complete(

@@ -16,28 +16,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..model.layers import Linear
+from ..model.layers import Linear, row_product
 from ..model.transformer import Transformer
 
-WORTH = 1 << 20  # weights of a matrix that does not stay in a cache
+WORTH = 1 << 18  # weights of a matrix that does not stay in a cache
 FRESH = 1 << 23  # weights that are read in one measurement, so that no cache holds them
 SLICE = 4096  # rows of a matrix that are enough to measure with
-PROMPT, FEW = 64, (2, 4, 8, 16)
+PROMPT, FEW = 64, (2, 4, 8, 16, 64)
 GAIN = 0.9  # another way must take less than this share of the time
 TRIES = 3
 HALF = (torch.bfloat16, torch.float16)
 
 
 class Way(NamedTuple):
-    """columns: the weights lie in columns; widen: more rows than this are multiplied in fp32, 0 for none."""
+    """columns: the weights lie in columns; widen: more rows than this are multiplied in fp32, 0 for none; summed: one
+    row by a loop that torch compiles."""
 
     columns: bool = False
     widen: int = 0
+    summed: bool = False
 
 
 @torch.no_grad()
-def tune(model: Transformer) -> dict[str, Way]:
-    """Let the large products of a model on a CPU be computed in the fastest way -> what was chosen, by shape."""
+def tune(model: Transformer, *, compiles: bool = False) -> dict[str, Way]:
+    """Let the large products of a model on a CPU be computed in the fastest way -> what was chosen, by shape. compiles:
+    the decoding step will be compiled, and with it what it multiplies."""
     chosen: dict[str, Way] = {}
     if model.device.type != "cpu":
         return chosen
@@ -48,8 +51,8 @@ def tune(model: Transformer) -> dict[str, Way]:
         weight = linear.weight
         if weight.numel() < WORTH or (model.compute or weight.dtype) != weight.dtype:
             continue
-        way = fastest(*weight.shape, weight.dtype, torch.get_num_threads())
-        linear.widen = way.widen
+        way = fastest(*weight.shape, weight.dtype, torch.get_num_threads(), compiles)
+        linear.widen, linear.summed = way.widen, way.summed
         if way.columns and weight is not tied and weight.is_contiguous():  # a row of an embedding is read whole
             weight.data = weight.data.t().contiguous().t()
         chosen[f"{tuple(weight.shape)} {weight.dtype}".replace("torch.", "")] = way
@@ -57,32 +60,71 @@ def tune(model: Transformer) -> dict[str, Way]:
 
 
 @lru_cache(maxsize=256)
-def fastest(rows: int, columns: int, dtype: torch.dtype, threads: int) -> Way:
+def fastest(rows: int, columns: int, dtype: torch.dtype, threads: int, compiles: bool = False) -> Way:
     """The fastest way for weights (rows, columns)."""
     rows = min(rows, SLICE)
     count = max(2, FRESH // (rows * columns))
     straight = [torch.full((rows, columns), 0.01, dtype=dtype) for _ in range(count)]
     turned = [weight.t().contiguous().t() for weight in straight]
 
-    def seconds(weights: list[Tensor], x: Tensor, product: Callable[[Tensor, Tensor], Tensor] = F.linear) -> float:
-        best = float("inf")
-        for _ in range(TRIES):
-            started = time.perf_counter()
-            for weight in weights:
-                product(x, weight)
-            best = min(best, (time.perf_counter() - started) / len(weights))
-        return best
-
     one, many = (torch.full((size, columns), 0.01, dtype=dtype) for size in (1, PROMPT))
-    in_columns = seconds(turned, one) < GAIN * seconds(straight, one)
-    if in_columns and dtype not in HALF:
-        in_columns = seconds(turned[:1], many) < seconds(straight[:1], many) / GAIN
+    best, in_columns = _seconds(straight, one), False
+    summed = compiles and _summed_seconds(straight, one) < GAIN * best
+    if not summed and _seconds(turned, one) < GAIN * best:
+        in_columns = dtype in HALF or _seconds(turned[:1], many) < _seconds(straight[:1], many) / GAIN
     weights = (turned if in_columns else straight)[:1]
     for few in FEW if dtype in HALF else ():
         x = torch.full((few, columns), 0.01, dtype=dtype)
-        if seconds(weights, x, _wide) < GAIN * seconds(weights, x):
-            return Way(in_columns, few - 1)
-    return Way(in_columns)
+        if _seconds(weights, x, _wide) < GAIN * _seconds(weights, x):
+            return Way(in_columns, few - 1, summed)
+    return Way(in_columns, 0, summed)
+
+
+def _seconds(weights: list[Tensor], x: Tensor, product: Callable[[Tensor, Tensor], Tensor] = F.linear) -> float:
+    """How long a product takes, the best of some tries."""
+    best = float("inf")
+    for _ in range(TRIES):
+        started = time.perf_counter()
+        for weight in weights:
+            product(x, weight)
+        best = min(best, (time.perf_counter() - started) / len(weights))
+    return best
+
+
+def _summed_seconds(weights: list[Tensor], x: Tensor) -> float:
+    """The same of the compiled loop, infinite where it cannot be compiled."""
+    product = _row_product()
+    try:
+        product(x[0], weights[0])
+    except Exception:  # whatever compilers of other machines may say: there are other ways
+        return float("inf")
+    return _seconds(weights, x[0], product)
+
+
+@lru_cache(maxsize=1)
+def _row_product() -> Callable[[Tensor, Tensor], Tensor]:
+    return torch.compile(row_product, dynamic=True)
+
+
+def kept_in(model: Transformer) -> torch.dtype:
+    """In what keys and values of a model are kept, and rows attend."""
+    dtype = model.compute or model.embed.weight.dtype
+    return attention_dtype(dtype, torch.get_num_threads()) if model.device.type == "cpu" else dtype
+
+
+@lru_cache(maxsize=8)
+def attention_dtype(dtype: torch.dtype, threads: int) -> torch.dtype:
+    """In what rows attend on this CPU: in half precision where that is not slower, else in fp32, in which keys and
+    values are then kept."""
+    if dtype not in HALF:
+        return dtype
+    shape = (2, 8, 256, 64)
+
+    def took(kind: torch.dtype) -> float:
+        q, k = torch.full((2, 8, 1, 64), 0.1, dtype=kind), torch.full(shape, 0.1, dtype=kind)
+        return _seconds([k] * 4, q, lambda q, k: F.scaled_dot_product_attention(q, k, k))
+
+    return torch.float32 if took(torch.float32) < GAIN * took(dtype) else dtype
 
 
 def _wide(x: Tensor, weight: Tensor) -> Tensor:

@@ -35,6 +35,8 @@ class Linear(nn.Linear):
     tile = 0
     # more rows than this are multiplied in fp32, where a CPU has no products in half precision; 0: none
     widen = 0
+    # one row is multiplied by a loop that torch compiles, in a step that it compiles
+    summed = False
 
     def reset_parameters(self) -> None:
         """Weights come from Transformer.initialise or from a file; nothing is drawn twice."""
@@ -48,7 +50,17 @@ class Linear(nn.Linear):
             bias = None if self.bias is None else self.bias.float()
             return F.linear(x.float(), self.weight.float(), bias).to(x.dtype)
         bias = None if self.bias is None else self.bias.to(x.dtype)
+        if self.summed and torch.compiler.is_compiling() and x.numel() == x.shape[-1]:
+            y = row_product(x.flatten(), self.weight)
+            return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
         return F.linear(x, self.weight.to(x.dtype), bias)
+
+
+def row_product(x: Tensor, weight: Tensor) -> Tensor:
+    """x (K,), weight (N, K) -> (N,): written as what it is, a sum for each row of the weights. Compiled it reads them
+    twice as fast as libraries' products with one row do on some CPUs."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return (weight.to(wide) * x.to(wide)).sum(-1).to(x.dtype)
 
 
 def in_tiles(f: Callable[[Tensor], Tensor], x: Tensor, rows: int) -> Tensor:

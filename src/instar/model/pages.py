@@ -37,10 +37,11 @@ class Pages:
         salt: bytes = b"",
     ) -> None:
         """capacity, source_capacity: tokens of the longest row and source; budget: bytes for all blocks, by default
-        what every row may need; chunk: tokens that one pass adds to a row at most; salt: rows are known only to those
-        with the same. Raises InputError where the budget does not hold one row."""
+        what every row may need; dtype: of keys and values, in which rows attend; chunk: tokens that one pass adds to a
+        row at most; salt: rows are known only to those with the same. Raises InputError where the budget does not hold
+        one row."""
         device = torch.device(device)
-        self.capacity, self.source_capacity, self.device = capacity, source_capacity, device
+        self.capacity, self.source_capacity, self.device, self.dtype = capacity, source_capacity, device, dtype
         self.lengths = np.zeros(rows, dtype=np.int64)
         self.source_lengths = np.zeros(rows, dtype=np.int64)
         self._salt = salt

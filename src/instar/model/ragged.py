@@ -97,7 +97,8 @@ class Ragged:
 
     def see(self, window: int, bias: Bias, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, bool]:
         """Prepare what is seen in one kind of layer; each group has a mask of its own."""
-        self._reaches[window] = [self._reach(self.pages.pools[window], group, bias, dtype) for group in self.groups]
+        pool, kept = self.pages.pools[window], self.pages.dtype
+        self._reaches[window] = [self._reach(pool, group, bias, kept) for group in self.groups]
         return None, False
 
     def see_source(self, dtype: torch.dtype) -> Tensor | None:
@@ -229,8 +230,8 @@ def attend_in_groups(
         batch = len(group.rows)
         k, v = keys_of(store, reach, batch, pool.scratch_for(store, reach.blocks))
         asked = flat[group.tokens].unflatten(0, (batch, group.size)).transpose(1, 2)
-        y = attend(asked, k.to(q.dtype), v.to(q.dtype), reach.mask, reach.causal)
-        y = y.transpose(1, 2).flatten(0, 1)
+        y = attend(asked.to(store.dtype), k, v, reach.mask, reach.causal)
+        y = y.transpose(1, 2).flatten(0, 1).to(q.dtype)
         parts.append(y if group.real is None else y[group.real])
     out = parts[0] if len(parts) == 1 else torch.cat(parts)
     if not isinstance(groups[0].tokens, slice) and groups[0].real is None:  # tokens that attended alone, in their order

@@ -79,7 +79,7 @@ class Step:
     def __init__(
         self, stores: list[Tensor], windows: list[int], sources: list[Tensor], plan: Plan, capacity: int
     ) -> None:
-        self.plan, self.capacity = plan, capacity
+        self.plan, self.capacity, self._dtype = plan, capacity, stores[0].dtype
         self._layers = [StepLayer(self, store, window) for store, window in zip(stores, windows)]
         self.cross = [StepSource(self, store) for store in sources]
         self.source_lengths = [1]
@@ -105,20 +105,20 @@ class Step:
         sees = places <= queries
         if window:
             sees = sees & (places > queries - window)
-        mask, more = added(sees[:, None], dtype), bias(queries, places, dtype)
+        mask, more = added(sees[:, None], self._dtype), bias(queries, places, self._dtype)
         return (mask if more is None else mask + more), False
 
     def see_source(self, dtype: torch.dtype) -> Tensor | None:
         """The real tokens of each row's source."""
         places = torch.arange(self.plan.source.shape[1] * BLOCK, device=self.plan.source.device)
-        return added((places < self.plan.source_lengths)[:, None], dtype)
+        return added((places < self.plan.source_lengths)[:, None], self._dtype)
 
 
 def _attend(attend: Attend, q: Tensor, store: Tensor, blocks: Tensor, mask: Tensor | None) -> Tensor:
     """q (1, H, B, E) of B rows to their blocks (B, n) -> (1, H, B, E)."""
-    keys, values = store[:, blocks].flatten(2, 3).transpose(2, 3).to(q.dtype)
-    y = attend(q[0].transpose(0, 1)[:, :, None], keys, values, mask, False)
-    return y[:, :, 0].transpose(0, 1)[None]
+    keys, values = store[:, blocks].flatten(2, 3).transpose(2, 3)
+    y = attend(q[0].transpose(0, 1)[:, :, None].to(store.dtype), keys, values, mask, False)
+    return y[:, :, 0].transpose(0, 1)[None].to(q.dtype)
 
 
 class StepLayer:

@@ -24,3 +24,7 @@ class BenchDecodeOptions(Machine):
     new: int = 128
     # rounds of each row, of which the median counts
     repeats: int = 3
+    # measure which way each large product is computed fastest on this CPU
+    tune: bool = True
+    # compile the decoding step, before anything is measured
+    compile: bool = False
