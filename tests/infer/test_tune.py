@@ -30,6 +30,9 @@ def test_weights_in_columns_are_the_same_weights(large, monkeypatch, tied):
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     model(tokens).sum().backward()
     assert all(weight.grad is not None for weight in model.parameters())
+    monkeypatch.setattr(tune_file, "fastest", lambda *_: Way(summed=True))
+    tune(model)  # tuned anew, as a compiled step wants it
+    assert all(m.weight.is_contiguous() and m.summed for m in model.modules() if isinstance(m, Linear))
 
 
 def test_half_precision_is_widened_for_many_rows(large, monkeypatch):

@@ -53,7 +53,9 @@ def tune(model: Transformer, *, compiles: bool = False) -> dict[str, Way]:
             continue
         way = fastest(*weight.shape, weight.dtype, torch.get_num_threads(), compiles)
         linear.widen, linear.summed = way.widen, way.summed
-        if way.columns and weight is not tied and weight.is_contiguous():  # a row of an embedding is read whole
+        if not way.columns:
+            weight.data = weight.data.contiguous()
+        elif weight is not tied and weight.is_contiguous():  # a row of an embedding is read whole
             weight.data = weight.data.t().contiguous().t()
         chosen[f"{tuple(weight.shape)} {weight.dtype}".replace("torch.", "")] = way
     return chosen
