@@ -12,11 +12,11 @@ from protocol import Answers, Ids, serve
 from instar.adapt.quantize import bytes_of
 from instar.config.options import SamplingOptions
 from instar.eval.limits import read_bytes
-from instar.eval.speed import dtype_of, time_answers
+from instar.eval.speed import time_answers
 from instar.hub.folders import load_model
 from instar.infer.beam import beam_search
 from instar.infer.engine import Engine
-from instar.infer.tune import tune
+from instar.infer.tune import kept_in, tune
 from instar.model.quantized import quantized
 
 TRIAL = 24  # tokens of an answer by which two ways are compared
@@ -32,7 +32,7 @@ class Instar:
         self.model = load_model(request["path"], dtype=dtype)
         self.vocab_size = self.model.config.vocab_size
         self.facts = {
-            "weights": bytes_of(self.model), "read": read_bytes(self.model), "key": dtype_of(self.model).itemsize
+            "weights": bytes_of(self.model), "read": read_bytes(self.model), "key": kept_in(self.model).itemsize
         }  # fmt: skip
         self._engines: dict[tuple[int, int], Engine] = {}
         tune(self.model)

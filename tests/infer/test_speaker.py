@@ -6,6 +6,7 @@ import pytest
 
 from instar.config import InputError
 from instar.config.options import EngineOptions, SamplingOptions
+from instar.infer.engine import Engine
 from instar.infer.speaker import Speaker
 from instar.infer.text import engine_options, generate, stream
 
@@ -24,6 +25,43 @@ def test_an_engine_stays(tokenizer, make_model):
     speaker.complete([text, text], GREEDY)  # more rows than it had
     assert speaker.engine is not engine
     engine.pages.check()
+
+
+def test_answers_that_overlap(tokenizer, make_model):
+    """Two streams that take turns, and a question in the middle of one: each gets all of its own answer."""
+    model = make_model(vocab_size=tokenizer.vocab_size, max_positions=128)
+    texts = ["Anna had a red ball.", "Tom", "从前，花园里"]
+    wanted = generate(model, tokenizer, texts, max_new_tokens=12)
+    speaker = Speaker(model, tokenizer, EngineOptions(slots=1), reserve=100)
+    first, second = (speaker.stream(text, GREEDY) for text in texts[:2])
+    said = [next(first), next(second), next(first)]
+    assert speaker.complete([texts[2]], GREEDY)[0].text == wanted[2]
+    rest = ["".join(first), "".join(second)]
+    assert [said[0] + said[2] + rest[0], said[1] + rest[1]] == wanted[:2]
+    assert not speaker._answers
+
+
+def test_what_fails_half_way_leaves_nothing_behind(tokenizer, make_model, monkeypatch):
+    """A prompt that is refused takes those beside it along, and so does Ctrl-C; the next question is answered alone."""
+    model = make_model(vocab_size=tokenizer.vocab_size, max_positions=128)
+    speaker = Speaker(model, tokenizer, reserve=100)
+    wanted = speaker.complete(["Anna"], GREEDY)
+    for trouble in (InputError, KeyboardInterrupt):
+        submit, calls = Engine.submit, []
+
+        def second_fails(*given, trouble=trouble, submit=submit, calls=calls, **more):
+            calls.append(given)
+            if len(calls) == 2:
+                raise trouble("no")
+            return submit(*given, **more)
+
+        monkeypatch.setattr(Engine, "submit", second_fails)
+        with pytest.raises(trouble):
+            speaker.complete(["Tom", "Anna"], GREEDY)
+        monkeypatch.setattr(Engine, "submit", submit)
+        assert not speaker.engine.busy
+        assert not speaker._answers
+        assert speaker.complete(["Anna"], GREEDY) == wanted
 
 
 def test_what_answers_are_computed_with_changes_none(tokenizer, make_model):

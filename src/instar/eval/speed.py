@@ -11,6 +11,7 @@ import torch
 
 from ..config.options import SamplingOptions
 from ..infer.engine import Engine
+from ..infer.tune import kept_in
 from ..model.transformer import Transformer
 from .limits import Limits, key_bytes, prompt_operations, read_bytes, step_operations
 
@@ -106,16 +107,11 @@ def shares(model: Transformer, limits: Limits, speed: Speed) -> tuple[float, flo
     streams, context, flow = speed.streams, speed.prompt + speed.new / 2, precision(model)
     reading = streams * prompt_operations(model.config, speed.prompt)
     prompts = limits.floor(read_bytes(model, streams * speed.prompt), reading, flow)
-    keys = streams * key_bytes(model.config, context, dtype_of(model).itemsize)
+    keys = streams * key_bytes(model.config, context, kept_in(model).itemsize)
     step = limits.floor(read_bytes(model, streams) + keys, step_operations(model.config, streams, context), flow)
     return prompts / speed.first, None if speed.rate is None else step * speed.rate / streams
 
 
-def dtype_of(model: Transformer) -> torch.dtype:
-    """The dtype of what flows through a model, and of the keys that it keeps."""
-    return model.compute or model.embed.weight.dtype
-
-
 def precision(model: Transformer) -> str:
     """The same as an option says it."""
-    return PRECISIONS[dtype_of(model)]
+    return PRECISIONS[model.dtype]

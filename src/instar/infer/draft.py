@@ -26,6 +26,7 @@ from .prompt import check_speaks
 from .request import Request
 from .sampling import Rules
 from .speculative import NGram, Proposer, before_stop
+from .tune import kept_in
 
 SPECULATE = ("off", "ngram")
 ROWS, MANY_ROWS = 16, 256  # see Paces: of a processor, and of an accelerator
@@ -57,8 +58,8 @@ class Draft:
         self.capacity = min(capacity or CAPACITY, model.config.max_positions)
         self.paces = Paces(most, rows, trial, share=model.size() / target.size())
         self._shared = min(model.config.vocab_size, target.config.vocab_size)
-        dtype = model.compute or model.embed.weight.dtype
-        self.pages = Pages(model.config, slots, self.capacity, chunk=chunk, dtype=dtype, device=model.device)
+        kept = kept_in(model)
+        self.pages = Pages(model.config, slots, self.capacity, chunk=chunk, dtype=kept, device=model.device)
         self._followed: dict[Request, Followed] = {}
         self._rules: tuple[list[Request], Rules] | None = None
 

@@ -6,7 +6,7 @@ only what is new in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..config import InputError
@@ -44,6 +44,7 @@ class Speaker:
         check_speaks(model)
         self.model, self.tokenizer, self.how, self.draft, self.reserve = model, tokenizer, how, draft, reserve
         self.engine: Engine | None = None
+        self._answers: dict[Request, Answer] = {}  # those that are being said
         if how.tune and not how.compile:  # which tunes by itself
             tune(model)
 
@@ -67,12 +68,17 @@ class Speaker:
             check_count(options, n)
         engine = self._engine(asked, options, 1 if searches else n)
         answers: dict[tuple[int, int], Answer] = {}
-        # the longest first: prompts that are read together are then about as long, and little is padded
-        for prompt in sorted(range(len(asked)), key=lambda number: len(asked[number]), reverse=True):
-            for draw in range(1 if searches else n):
-                request = self._submit(engine, asked[prompt], options, seed + draw, n if searches else 1)
-                answers[prompt, draw] = Answer(request, self.tokenizer)
-        _follow(engine, {answer.request.number: answer for answer in answers.values()})
+        try:
+            # the longest first: prompts that are read together are then about as long, and little is padded
+            for prompt in sorted(range(len(asked)), key=lambda number: len(asked[number]), reverse=True):
+                for draw in range(1 if searches else n):
+                    answers[prompt, draw] = self._submit(
+                        engine, asked[prompt], options, seed + draw, n if searches else 1
+                    )
+            while any(answer.request.finish is None for answer in answers.values()):
+                self._step(engine)
+        finally:
+            self._end(engine, answers.values())
         found = [answers[place] for place in sorted(answers)]
         if not searches:
             return [answer.completion() for answer in found]
@@ -85,7 +91,36 @@ class Speaker:
         if options.strategy == "beam":
             return iter([self.complete(asked, options)[0].text])
         engine = self._engine(asked, options, 1)
-        return _pieces(engine, Answer(self._submit(engine, asked[0], options, seed, 1), self.tokenizer))
+        return self._pieces(engine, self._submit(engine, asked[0], options, seed, 1))
+
+    def _pieces(self, engine: Engine, answer: Answer) -> Iterator[str]:
+        shown = 0
+        try:
+            while answer.request.finish is None:
+                self._step(engine)
+                if len(answer.text) > shown:
+                    piece, shown = answer.text[shown:], len(answer.text)
+                    yield piece
+        finally:
+            self._end(engine, [answer])
+        if len(answer.text) > shown:  # it ended while another was asked for
+            yield answer.text[shown:]
+        if answer.request.error is not None:
+            raise InputError(f"the answer failed: {answer.request.error}")
+
+    def _step(self, engine: Engine) -> None:
+        """Every answer goes on, whoever asked for it; one whose stop text was said has ended."""
+        for event in engine.step():
+            if (answer := self._answers.get(event.request)) is not None:
+                answer.push(event)
+                if answer.stopped:
+                    engine.cancel(event.request)
+
+    def _end(self, engine: Engine, answers: Iterable[Answer]) -> None:
+        """Nobody waits for these any more."""
+        for answer in answers:
+            engine.cancel(answer.request)
+            self._answers.pop(answer.request, None)
 
     def _asked(self, prompts: Sequence[Prompt], options: SamplingOptions, chat: bool) -> list[list[int]]:
         check(options)
@@ -120,7 +155,7 @@ class Speaker:
         )  # fmt: skip
         return self.engine
 
-    def _submit(self, engine: Engine, ids: Sequence[int], options: SamplingOptions, seed: int, n: int) -> Request:
+    def _submit(self, engine: Engine, ids: Sequence[int], options: SamplingOptions, seed: int, n: int) -> Answer:
         constraint = None
         if self.tokenizer is not None and any(getattr(options, name) for name in CONSTRAINTS):
             from .constrain import compile as compile_grammar
@@ -129,7 +164,9 @@ class Speaker:
             constraint = None if grammar is None else grammar.start()
         encodes = self.model.config.encoder_layers > 0
         prompt, source = ([], ids) if encodes else (ids, None)
-        return engine.submit(prompt, options, source=source, seed=seed, n=n, constraint=constraint)
+        request = engine.submit(prompt, options, source=source, seed=seed, n=n, constraint=constraint)
+        answer = self._answers[request] = Answer(request, self.tokenizer)
+        return answer
 
     def _found(self, found: Hypothesis) -> Completion:
         text = "" if self.tokenizer is None else self.tokenizer.decode(found.ids, continues=True)
@@ -145,28 +182,6 @@ def _enough(request: Request, n: int, place: int) -> list[Hypothesis]:
             f"{request.options.max_new_tokens} tokens"
         )
     return found
-
-
-def _follow(engine: Engine, answers: Mapping[int, Answer]) -> None:
-    """Step until every answer has ended."""
-    while engine.busy:
-        for event in engine.step():
-            answer = answers[event.request.number]
-            answer.push(event)
-            if answer.stopped:
-                engine.cancel(event.request)
-
-
-def _pieces(engine: Engine, answer: Answer) -> Iterator[str]:
-    try:
-        while answer.request.finish is None and not answer.stopped:
-            for event in engine.step():
-                if event.request is answer.request and (shown := answer.push(event)):
-                    yield shown
-    finally:
-        engine.cancel(answer.request)
-    if answer.request.error is not None:
-        raise InputError(f"the answer failed: {answer.request.error}")
 
 
 def ids_of(model: Transformer, tokenizer: Tokenizer | None, prompts: Sequence[Prompt], chat: bool) -> list[list[int]]:

@@ -110,8 +110,8 @@ def _row_product() -> Callable[[Tensor, Tensor], Tensor]:
 
 def kept_in(model: Transformer) -> torch.dtype:
     """In what keys and values of a model are kept, and rows attend."""
-    dtype = model.compute or model.embed.weight.dtype
-    return attention_dtype(dtype, torch.get_num_threads()) if model.device.type == "cpu" else dtype
+    on_cpu = model.device.type == "cpu"
+    return attention_dtype(model.dtype, torch.get_num_threads()) if on_cpu else model.dtype
 
 
 @lru_cache(maxsize=8)

@@ -70,6 +70,11 @@ class Transformer(Stack):
     def device(self) -> torch.device:
         return self.embed.weight.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of activations and products."""
+        return self.compute or self.embed.weight.dtype
+
     def size(self) -> int:
         """How many weights there are; shared ones count once."""
         return sum(weight.numel() for weight in self.parameters())
