@@ -16,24 +16,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..model.layers import Linear, row_product
+from ..model.layers import AS_IT_IS, Linear, Plan, row_product
 from ..model.transformer import Transformer
 
 WORTH = 1 << 18  # weights of a matrix that does not stay in a cache
 FRESH = 1 << 23  # weights that are read in one measurement, so that no cache holds them
 SLICE = 4096  # rows of a matrix that are enough to measure with
-PROMPT, FEW = 64, (2, 4, 8, 16, 64)
+ROWS = (1, 2, 4, 8, 16, 32, 64)  # of a product; what is best for the last is taken for all longer ones
 GAIN = 0.9  # another way must take less than this share of the time
 TRIES = 3
 HALF = (torch.bfloat16, torch.float16)
 
 
 class Way(NamedTuple):
-    """columns: the weights lie in columns; widen: more rows than this are multiplied in fp32, 0 for none; summed: one
-    row by a loop that torch compiles."""
+    """columns: the weights lie in columns; plan: how products with so many rows are computed; summed: one row by a loop
+    that torch compiles."""
 
     columns: bool = False
-    widen: int = 0
+    plan: tuple[Plan, ...] = ()
     summed: bool = False
 
 
@@ -52,7 +52,7 @@ def tune(model: Transformer, *, compiles: bool = False) -> dict[str, Way]:
         if weight.numel() < WORTH or (model.compute or weight.dtype) != weight.dtype:
             continue
         way = fastest(*weight.shape, weight.dtype, torch.get_num_threads(), compiles)
-        linear.widen, linear.summed = way.widen, way.summed
+        linear.plan, linear.summed = way.plan, way.summed
         if not way.columns:
             weight.data = weight.data.contiguous()
         elif weight is not tied and weight.is_contiguous():  # a row of an embedding is read whole
@@ -69,20 +69,29 @@ def fastest(rows: int, columns: int, dtype: torch.dtype, threads: int, compiles:
     straight = [torch.full((rows, columns), 0.01, dtype=dtype) for _ in range(count)]
     turned = [weight.t().contiguous().t() for weight in straight]
 
-    one, many = (torch.full((size, columns), 0.01, dtype=dtype) for size in (1, PROMPT))
-    best, in_columns = _seconds(straight, one), False
+    sizes = [torch.full((size, columns), 0.01, dtype=dtype) for size in ROWS]
+    one, many = sizes[0], sizes[-1]
+    best, in_columns = _seconds(straight, one, _quickest(straight, one)), False
     summed = compiles and _summed_seconds(straight, one) < GAIN * best
     if not summed and _seconds(turned, one) < GAIN * best:
         in_columns = dtype in HALF or _seconds(turned[:1], many) < _seconds(straight[:1], many) / GAIN
-    weights = (turned if in_columns else straight)[:1]
-    for few in FEW if dtype in HALF else ():
-        x = torch.full((few, columns), 0.01, dtype=dtype)
-        if _seconds(weights, x, _wide) < GAIN * _seconds(weights, x):
-            return Way(in_columns, few - 1, summed)
-    return Way(in_columns, 0, summed)
+    weights = turned if in_columns else straight
+    plans = tuple(_quickest(weights, x) for x in sizes)
+    return Way(in_columns, () if set(plans) == {AS_IT_IS} else plans, summed)
 
 
-def _seconds(weights: list[Tensor], x: Tensor, product: Callable[[Tensor, Tensor], Tensor] = F.linear) -> float:
+def _quickest(weights: list[Tensor], x: Tensor) -> Plan:
+    """The plan of these rows: as it is, unless another gains."""
+    best, least = AS_IT_IS, GAIN * _seconds(weights, x)
+    for widened in {False, x.dtype in HALF}:
+        for turned in (False, True):
+            plan = Plan(widened, turned)
+            if plan != AS_IT_IS and (took := _seconds(weights, x, plan)) < least:
+                best, least = plan, took
+    return best
+
+
+def _seconds(weights: list[Tensor], x: Tensor, product: Callable[[Tensor, Tensor], Tensor] | Plan = AS_IT_IS) -> float:
     """How long a product takes, the best of some tries."""
     best = float("inf")
     for _ in range(TRIES):
@@ -127,7 +136,3 @@ def attention_dtype(dtype: torch.dtype, threads: int) -> torch.dtype:
         return _seconds([k] * 4, q, lambda q, k: F.scaled_dot_product_attention(q, k, k))
 
     return torch.float32 if took(torch.float32) < GAIN * took(dtype) else dtype
-
-
-def _wide(x: Tensor, weight: Tensor) -> Tensor:
-    return F.linear(x.float(), weight.float()).to(x.dtype)

@@ -8,7 +8,7 @@ being trained stay in fp32 while products run in bf16, and gradients arrive in f
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig, unknown
 
 VECTOR = 64  # elements that a loop takes at a time on any CPU: two of the longest vectors, of bf16
+MANY = 16  # rows that a compiled step is planned for, unless it has one
 ALONE = 16384  # elements that are not spread over threads
 
 
@@ -33,27 +34,58 @@ class Linear(nn.Linear):
 
     # rows of every product, so that its bits do not depend on what else is computed; 0: as many as there are
     tile = 0
-    # more rows than this are multiplied in fp32, where a CPU has no products in half precision; 0: none
-    widen = 0
+    # how products with 1, 2, 4, 8 ... rows are computed, and the last for all with more: in fp32, where a CPU has no
+    # products in half precision; turned, as (W x^T)^T, where its library is better at few columns than at few rows
+    plan: tuple[Plan, ...] = ()
     # one row is multiplied by a loop that torch compiles, in a step that it compiles
     summed = False
+    # what active adapters add to the product, each a function of x
+    deltas: tuple[Callable[[Tensor], Tensor], ...] = ()
 
     def reset_parameters(self) -> None:
         """Weights come from Transformer.initialise or from a file; nothing is drawn twice."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return in_tiles(self.product, x, self.tile) if self.tile else self.product(x)
+        f = self.adapted if self.deltas else self.product
+        return in_tiles(f, x, self.tile) if self.tile else f(x)
+
+    def adapted(self, x: Tensor) -> Tensor:
+        """The product and what adapters add to it."""
+        return sum((delta(x) for delta in self.deltas), self.product(x))
 
     def product(self, x: Tensor) -> Tensor:
         """All rows at once."""
-        if 0 < self.widen < x.numel() // x.shape[-1]:
-            bias = None if self.bias is None else self.bias.float()
-            return F.linear(x.float(), self.weight.float(), bias).to(x.dtype)
-        bias = None if self.bias is None else self.bias.to(x.dtype)
         if self.summed and torch.compiler.is_compiling() and x.numel() == x.shape[-1]:
             y = row_product(x.flatten(), self.weight)
-            return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
-        return F.linear(x, self.weight.to(x.dtype), bias)
+            return (y if self.bias is None else y + self.bias.to(x.dtype)).view(*x.shape[:-1], -1)
+        if self.plan:
+            rows = x.numel() // x.shape[-1]
+            if torch.compiler.is_compiling() and rows != 1:
+                rows = MANY  # one program for all numbers of rows
+            return self.plan[min((rows - 1).bit_length(), len(self.plan) - 1)](x, self.weight, self.bias)
+        return AS_IT_IS(x, self.weight, self.bias)
+
+
+class Plan(NamedTuple):
+    """One way to compute a product x W^T + bias: x (..., in), weight (out, in) -> (..., out)."""
+
+    widened: bool = False
+    turned: bool = False
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        dtype = torch.float32 if self.widened else x.dtype
+        flat, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        if not self.turned:
+            return F.linear(flat, weight, bias).to(x.dtype)
+        rows = flat.reshape(-1, x.shape[-1])
+        if len(rows) == 1:  # a product with one column would be one of a matrix and a vector again
+            y = (weight @ rows.repeat(2, 1).t())[:, :1].t()
+        else:
+            y = (weight @ rows.t()).t()
+        return (y if bias is None else y + bias).reshape(*x.shape[:-1], -1).to(x.dtype)
+
+
+AS_IT_IS = Plan()
 
 
 def row_product(x: Tensor, weight: Tensor) -> Tensor:
@@ -83,8 +115,15 @@ def in_whole_vectors(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 class Embedding(nn.Embedding):
     """tokens (...) -> their rows (..., D)."""
 
+    # what active adapters add to the rows, each a function of the tokens
+    deltas: tuple[Callable[[Tensor], Tensor], ...] = ()
+
     def reset_parameters(self) -> None:
         """As Linear's."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        rows = super().forward(tokens)
+        return sum((delta(tokens) for delta in self.deltas), rows) if self.deltas else rows
 
 
 class Dropout(nn.Module):
