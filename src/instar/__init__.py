@@ -13,9 +13,9 @@ _HOMES = {
     "Engine": "infer.engine", "generate": "infer.text", "stream": "infer.text",
     "InputError": "config", "ModelConfig": "config",
     "KVCache": "model.cache", "Transformer": "model.transformer",
-    "Tokenizer": "text.tokenizer", "load_tokenizer": "hub.folders",
+    "Tokenizer": "text.tokenizer", "load_tokenizer": "adapt.folders",
     "Trainer": "train.trainer",
-    "load": "hub.folders", "load_model": "hub.folders",
+    "load": "adapt.folders", "load_model": "adapt.folders",
 }  # fmt: skip
 
 __all__ = ["__version__", *_HOMES]

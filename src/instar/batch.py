@@ -26,13 +26,16 @@ class View:
     """Where each token stands, which document it belongs to, whether it is real, which of several texts it is of. None
     means the plain answer: positions 0, 1, 2, ...; one document; every token real; one text.
 
-    positions, segments, types (B, T) int64; keep (B, T) bool. A token attends only inside its own segment.
+    positions, segments, branches, types (B, T) int64; keep (B, T) bool. A token attends only inside its own segment,
+    and there to the trunk, which is branch 0, and to its own branch: answers to one prompt share it in one row, each
+    with positions that go on where the prompt ends.
     """
 
     positions: Tensor | None = None
     segments: Tensor | None = None
     keep: Tensor | None = None
     types: Tensor | None = None
+    branches: Tensor | None = None
 
     def to(self, device: torch.device | str) -> View:
         return _to(self, device)
@@ -55,6 +58,36 @@ class Batch:
     def count(self) -> int:
         """How many targets teach. Known before the forward pass, so a step can divide by its exact total."""
         return int((self.targets != IGNORE).sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers(Batch):
+    """Answers to prompts, of which several may stand in a row, and share it with their prompt.
+
+    targets: the tokens of the answers, their ends counted, each at the place that should say it, IGNORE elsewhere;
+    answer (B, T) int64: the number of the answer that a target is of, -1 where there is none; last (N,) int64: where
+    the last token of each of the N answers stands, in a row of all places.
+    """
+
+    answer: Tensor
+    last: Tensor
+
+    @property
+    def answers(self) -> int:
+        return len(self.last)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferencePairs(Answers):
+    """Answers 0, 2, 4 ... were each preferred to the one after it. margin (N/2,): by how much at least, in rewards;
+    reference (N,): log-probabilities of the answers under the reference, where they were computed beforehand."""
+
+    margin: Tensor | None = None
+    reference: Tensor | None = None
+
+    def count(self) -> int:
+        """Pairs."""
+        return self.answers // 2
 
 
 @dataclass(frozen=True)

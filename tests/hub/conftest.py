@@ -119,6 +119,12 @@ def tokens():
 
 
 @pytest.fixture(scope="session")
+def foreign_shapes():
+    """family -> what its config is made with."""
+    return SHAPES
+
+
+@pytest.fixture(scope="session")
 def foreign(tokens):
     """make(family, **changes) -> a model of transformers."""
     transformers = pytest.importorskip("transformers")

@@ -246,9 +246,9 @@ def test_an_index_without_a_map(folder, map):
 
 @pytest.mark.parametrize("read", [load_model, load])
 def test_a_folder_with_an_adapter_alone_says_so(tmp_path, read):
-    """What a LoRA run of other tools leaves is no model; the way to make it one is named."""
+    """What a LoRA run leaves is no model where a whole one is wanted; the way to make it one is named."""
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(InputError, match=r"holds an adapter \(adapter_config\.json\) and no model.*merge_and_unload"):
+    with pytest.raises(InputError, match=r"holds an adapter and no model.*instar merge"):
         read(tmp_path)
 
 

@@ -27,6 +27,20 @@ def test_an_engine_stays(tokenizer, make_model):
     engine.pages.check()
 
 
+def test_each_prompt_may_draw_with_a_seed_of_its_own(tokenizer, make_model):
+    """One prompt asked with many seeds is answered as by each seed alone, and one seed draws the same everywhere; any
+    other number of seeds is an error."""
+    model = make_model(vocab_size=tokenizer.vocab_size, max_positions=128)
+    speaker = Speaker(model, tokenizer, reserve=100)
+    drawn = SamplingOptions(max_new_tokens=12)
+    alone = [speaker.complete(["Anna had"], drawn, seed=seed)[0].text for seed in (5, 9, 2)]
+    assert [one.text for one in speaker.complete(["Anna had"] * 3, drawn, seed=[5, 9, 2])] == alone
+    assert len(set(alone)) == 3
+    assert [one.text for one in speaker.complete(["Anna had"] * 3, drawn, seed=9)] == [alone[1]] * 3
+    with pytest.raises(InputError, match="found 2 seeds for 3 prompts"):
+        speaker.complete(["Anna"] * 3, drawn, seed=[1, 2])
+
+
 def test_answers_that_overlap(tokenizer, make_model):
     """Two streams that take turns, and a question in the middle of one: each gets all of its own answer."""
     model = make_model(vocab_size=tokenizer.vocab_size, max_positions=128)

@@ -62,6 +62,21 @@ def test_one_scale_moves_both_learning_rates(make_model):
     assert rates == pytest.approx([0.05, 0.15])
 
 
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_a_pace_multiplies_the_rate_of_every_optimizer(make_model, kind):
+    """Matrices that Muon moves have their pace too."""
+    model = make_model()
+    model.paces = {"blocks.1.": 3.0}
+    optimizer = Optimizer(model, replace(OPTIONS, optimizer=kind, lr=0.1, muon_lr=0.2))
+    names = {weight: name for name, weight in model.named_parameters()}
+    for part, _ in optimizer.parts:
+        usual = 0.2 if isinstance(part, Muon) else 0.1
+        for group in part.param_groups:
+            for weight in group["params"]:
+                pace = 3.0 if names[weight].startswith("blocks.1.") else 1.0
+                assert group["lr"] == pytest.approx(usual * pace), names[weight]
+
+
 def test_frozen_weights_are_nobodys(make_model):
     """A weight that asks for no gradient is in no group."""
     model = make_model()

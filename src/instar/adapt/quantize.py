@@ -18,7 +18,8 @@ from ..hub.packed import linear
 from ..model.experts import Experts
 from ..model.grid import Grid, halved
 from ..model.layers import Linear
-from ..model.quantized import QuantLinear, quantized, refuse_quantized, replace, settle
+from ..model.nf4 import NF4Linear
+from ..model.quantized import QuantLinear, refuse_quantized, replace, settle
 from ..model.transformer import Transformer
 from .rounding import compensated, nearest, search
 
@@ -124,8 +125,9 @@ def _seconds(model: nn.Module, layers: Iterable[tuple[str, Linear]], read: Read)
 
 
 def bytes_of(model: Transformer) -> int:
-    """Bytes of all weights, quantised ones as they lie in memory."""
+    """Bytes of all weights, those of few bits as they lie in memory."""
     tensors: dict[int, Tensor] = {id(weight): weight for weight in model.parameters()}
-    for _, layer in quantized(model):
-        tensors |= {id(buffer): buffer for buffer in layer.buffers()}
+    for layer in model.modules():
+        if isinstance(layer, QuantLinear | NF4Linear):
+            tensors |= {id(buffer): buffer for buffer in layer.buffers(recurse=False)}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

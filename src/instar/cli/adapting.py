@@ -1,4 +1,4 @@
-"""`instar quantize`."""
+"""`instar quantize` and `instar merge`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config import InputError
 from ..config.flags import parse
-from ..config.options import QuantizeOptions
+from ..config.options import MergeOptions, QuantizeOptions
 from .screen import Screen, table
 from .speak import load_here
 
@@ -22,6 +22,7 @@ def quantize(arguments: list[str]) -> None:
     if options.limit < 2:
         raise InputError(f"limit={options.limit}, wanted at least 2: one document to look at and one to measure with")
     from ..adapt import quantize as adapt
+    from ..adapt.folders import whole
     from ..hub.files import Weights, write_json
     from ..hub.folders import save
     from ..model.grid import Grid
@@ -30,8 +31,9 @@ def quantize(arguments: list[str]) -> None:
     group = adapt.GROUP.get(options.bits, 0) if options.group is None else options.group
     grid = Grid(options.bits, group, not options.asymmetric)
     screen = Screen(options)
-    stored = Weights(options.model)
-    model, tokenizer = load_here(options, options.model)
+    with whole(options.model) as place:  # of an adapter with its base
+        stored = Weights(place)
+        model, tokenizer = load_here(options, place)
     looked, measured, read = _reading(options, model)
     before = read(model, tokenizer, measured)
     with screen.counting("layers") as each:
@@ -48,6 +50,30 @@ def quantize(arguments: list[str]) -> None:
     }  # fmt: skip
     write_json(out / "report.json", report)
     _show(screen, options.out, report)
+    screen.finish(report)
+
+
+def merge(arguments: list[str]) -> None:
+    """Make a model of an adapter and its base."""
+    options = parse(MergeOptions, arguments, program="instar merge")
+    out = Path(options.out)
+    if out.exists():
+        raise InputError(f"--out {out} is there already; name another place, or remove it")
+    from ..adapt.folders import load
+    from ..hub.files import holds_adapter, resolve
+    from ..hub.folders import save
+    from ..train.machine import DTYPES
+
+    if not holds_adapter(folder := resolve(options.model)):
+        raise InputError(
+            f"{folder} holds no adapter, or a whole model beside it, so there is nothing to merge; name a folder that "
+            "holds an adapter alone"
+        )
+    screen = Screen(options)
+    model, tokenizer = load(folder, base=options.base or None)
+    save(model, tokenizer, out, dtype=DTYPES[options.dtype])
+    report = {"model": options.model, "path": str(out), "parameters": model.size(), "dtype": options.dtype}
+    screen.show(table(options.out, ["", "value"], [[name, value] for name, value in report.items()]))
     screen.finish(report)
 
 

@@ -109,7 +109,7 @@ def _model(options: BenchDecodeOptions) -> Any:
     """The model of a folder, or one of a named shape. Raises InputError where it does not fit into memory."""
     import torch
 
-    from ..hub.folders import load_model
+    from ..adapt.folders import load_model
     from ..train.machine import DTYPES, pick_device
 
     device = pick_device(options.device)

@@ -25,7 +25,10 @@ def export(arguments: list[str]) -> None:
 
     screen = Screen(options)
     dtype = None if options.dtype == "auto" else getattr(torch, DTYPES[options.dtype])
-    report = FORMATS[options.format](screen, options.model, out, dtype)
+    from ..adapt.folders import whole
+
+    with whole(options.model) as model:  # of an adapter with its base
+        report = FORMATS[options.format](screen, model, out, dtype)
     for note in report["notes"]:
         screen.say(f"note: {note}")
     shown = [[name, value] for name, value in report.items() if name not in ("notes", "path")]

@@ -31,7 +31,7 @@ def show(arguments: list[str]) -> None:
     options = parse(TokenizerShowOptions, arguments, program="instar tokenizer show")
     from rich.text import Text
 
-    from ..hub.folders import load_tokenizer
+    from ..adapt.folders import load_tokenizer
     from ..text.show import show as take_apart
 
     screen = Screen(options)
@@ -44,8 +44,8 @@ def show(arguments: list[str]) -> None:
 def compare(arguments: list[str]) -> None:
     """Vocabulary sizes against bytes per token, per script."""
     options = parse(TokenizerCompareOptions, arguments, program="instar tokenizer compare")
+    from ..adapt.folders import load_tokenizer
     from ..data.corpus import read
-    from ..hub.folders import load_tokenizer
     from ..text.compare import compare as measure
 
     screen = Screen(options)

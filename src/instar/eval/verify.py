@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..adapt.folders import whole
 from ..config import InputError, ModelConfig
 from ..config.options import SamplingOptions
 from ..hub.families import OWN, layout_of
@@ -49,7 +50,11 @@ def verify(name: str | Path, *, readers: Sequence[str] = tuple(READERS)) -> dict
     """
     if Path(name).suffix == GGUF:
         raise InputError(f"{name} is a GGUF file, which we write and do not read; verify the folder that it came from")
-    folder = resolve(name)
+    with whole(str(name)) as place:  # of an adapter with its base
+        return _verify(resolve(place), readers) | {"folder": str(resolve(name))}
+
+
+def _verify(folder: Path, readers: Sequence[str]) -> dict[str, Any]:
     model, tokenizer = load(folder)
     if layout_of(model.config) is OWN:
         why = {"skipped": "no family of transformers has this shape, so the folder has our own layout"}

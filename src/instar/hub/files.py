@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..config import InputError, read_object
+from ..model.adapters import own
+from ..model.nf4 import NF4Linear
 from ..model.quantized import quantized, settle
 from ..model.transformer import Transformer
 from .configs import CONFIG, LIMIT, read_config
@@ -60,9 +62,15 @@ def load_model(
     tells that the whole does not fit into the memory that is free; nothing is allocated before."""
     folder = resolve(name)
     refuse_adapter(folder)
+    if (folder / ADAPTER[0]).is_file():
+        warnings.warn(
+            f"{folder} holds an adapter beside its model, which is loaded without it; move the adapter to a folder of "
+            "its own, and name that to have it heeded",
+            stacklevel=2,
+        )
     family, config = read_config(folder)
     grid = read_grid(folder, CONFIG, LIMIT)
-    headers = read_headers(files := _weight_files(folder))
+    headers = read_headers(files := weight_files(folder))
     with torch.device("meta"):
         model = Transformer(config, seed=None)
     packed = None if grid is None else Packed(model, grid, headers, family, folder)
@@ -98,7 +106,7 @@ class Weights:
         self.family, self.config = read_config(self.folder)
         if read_grid(self.folder, CONFIG, LIMIT) is not None:
             raise InputError(f"{self.folder} is quantised, wanted a model that is not: name the one it was made from")
-        self._headers = read_headers(_weight_files(self.folder))
+        self._headers = read_headers(weight_files(self.folder))
         with torch.device("meta"):
             self._model = Transformer(self.config, seed=None)
         self._wanted = foreign_names(self.family, _stored(self._model))
@@ -123,9 +131,12 @@ def save_model(
     tokens: bos_token_id, eos_token_id and pad_token_id. Raises InputError where no family has this shape.
     """
     folder = Path(folder)
+    _refuse_nf4(model)
     family = layout_of(model.config, packed=any(quantized(model)))
     dtype = dtype or model.embed.weight.dtype
     tokens = {key: value for key, value in (tokens or {}).items() if value is not None}
+    if model.config.heads_of == ("classify",) and model.config.pooling == "last" and _ends_with_padding(tokens):
+        del tokens["pad_token_id"]
     if model.config.start >= 0:
         tokens["decoder_start_token_id"] = model.config.start
     ours = {name: weight.detach().to("cpu", dtype) for name, weight in _stored(model).items()}
@@ -140,6 +151,13 @@ def save_model(
     for place, data in sentence_files(model.config).items():
         (folder / place).parent.mkdir(exist_ok=True)
         write_json(folder / place, data)
+
+
+def _ends_with_padding(tokens: Mapping[str, Any]) -> bool:
+    """Whether texts end with the token that pads them: transformers reads what is said of a text at the last token that
+    is no padding, which would be the one before its end."""
+    ends = tokens.get("eos_token_id")
+    return "pad_token_id" in tokens and tokens["pad_token_id"] in (ends if isinstance(ends, list) else [ends])
 
 
 def architecture(folder: Path) -> str:
@@ -174,13 +192,13 @@ def write_whole(path: Path, fill: Any) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a folder. Names in an index are names, never paths."""
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
         return _indexed(folder)
-    _refuse_pickle(folder, sorted(path.name for path in folder.iterdir()))
+    refuse_pickle(folder, sorted(path.name for path in folder.iterdir()))
     raise InputError(f"{folder} holds no {WEIGHTS}; name a folder that a model was saved to")
 
 
@@ -190,7 +208,7 @@ def _indexed(folder: Path) -> list[Path]:
     if not isinstance(named, dict) or not named:
         raise InputError(f"{path} has no weight_map; wanted an object of weights and file names; fetch it again")
     names = sorted({str(name) for name in named.values()})
-    _refuse_pickle(folder, names)
+    refuse_pickle(folder, names)
     for name in names:
         if Path(name).name != name or not (folder / name).is_file():
             raise InputError(f"{path} names {name[:80]!r}, which is no file of this folder; fetch the folder again")
@@ -206,7 +224,7 @@ def _stays(folder: Path, path: Path) -> bool:
     return place.is_relative_to(home) or place.is_relative_to(blobs)
 
 
-def _refuse_pickle(folder: Path, names: list[str]) -> None:
+def refuse_pickle(folder: Path, names: list[str]) -> None:
     old = [name for name in names if name.endswith(PICKLES)]
     if old:
         raise InputError(
@@ -215,22 +233,34 @@ def _refuse_pickle(folder: Path, names: list[str]) -> None:
         )
 
 
+def holds_adapter(folder: Path) -> bool:
+    """Whether a folder changes a model and holds none."""
+    found = any((folder / name).is_file() for name in ADAPTER)
+    return found and not any((folder / name).is_file() for name in (WEIGHTS, INDEX))
+
+
 def refuse_adapter(folder: Path) -> None:
-    """Raise InputError for a folder that changes a model and holds none."""
-    found = [name for name in ADAPTER if (folder / name).is_file()]
-    if found and not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
+    """Raise InputError for a folder that changes a model and holds none, where a whole one is wanted."""
+    if holds_adapter(folder):
         raise InputError(
-            f"{folder} holds an adapter ({found[0]}) and no model, and adapters are not read yet; merge it into its "
-            "base model, for example with peft's merge_and_unload and save_pretrained, and name that folder"
+            f"{folder} holds an adapter and no model; make a model of it and its base with `instar merge`, and name "
+            "that folder"
         )
 
 
 def _stored(model: Transformer) -> dict[str, Tensor]:
-    """The weights that a file holds: a tied head is the embedding and stands there once."""
-    state = model.state_dict()
+    """The weights that a file holds: a tied head is the embedding and stands there once; adapters have files of their
+    own."""
+    state = own(model.state_dict())
     for name in model.tied():
         del state[name]
     return state
+
+
+def _refuse_nf4(model: Transformer) -> None:
+    """Raise InputError for a model whose layers are kept in 4 bits while adapters learn: no file of ours holds them."""
+    if any(isinstance(module, NF4Linear) for module in model.modules()):
+        raise InputError("a model in NF4 is not saved, only its adapters are; merge them first, which makes it dense")
 
 
 def _tied(model: Transformer, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -287,13 +317,13 @@ def _check(
     missing = sorted(set(wanted) - set(found.values()))
     if missing or unclaimed or wrong:
         raise InputError(
-            f"{folder} does not fit its {CONFIG}; missing: {_listed(missing)}; unclaimed: {_listed(unclaimed)}; "
-            f"of another shape or type: {_listed(wrong)}; {CONFIG} asks for {model.size():,} weights and the files "
+            f"{folder} does not fit its {CONFIG}; missing: {listed(missing)}; unclaimed: {listed(unclaimed)}; "
+            f"of another shape or type: {listed(wrong)}; {CONFIG} asks for {model.size():,} weights and the files "
             f"hold {sum(header.numel for header in headers.values()):,}: take both from one model"
         )
     if spare:
         warnings.warn(
-            f"{folder} holds {len(spare)} weights that we compute {family.architecture} without: {_listed(spare)}; "
+            f"{folder} holds {len(spare)} weights that we compute {family.architecture} without: {listed(spare)}; "
             "they are not loaded, and a save leaves them out",
             stacklevel=3,
         )
@@ -343,7 +373,7 @@ def _tensor(headers: Mapping[str, Header], name: str) -> Tensor:
         return file.get_tensor(name)
 
 
-def _listed(names: list[str], most: int = 8) -> str:
+def listed(names: list[str], most: int = 8) -> str:
     """The first of some names, which a stranger may have chosen: short, and on one line."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     shown = [name[:120] if name.isprintable() else ascii(name)[:120] for name in names[:most]]

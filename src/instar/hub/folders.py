@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import torch
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer, check_fits
 from .families import family_of
-from .files import Weights, load_model, refuse_adapter, resolve, save_model
+from .files import ADAPTER, Weights, holds_adapter, load_model, refuse_adapter, resolve, save_model, weight_files
 
-__all__ = ["export", "load", "load_model", "load_tokenizer", "save"]
+__all__ = ["export", "folder_digest", "load", "load_model", "load_tokenizer", "save"]
 
 
 def load(
@@ -59,3 +60,16 @@ def export(name: str | Path, out: str | Path, *, dtype: torch.dtype | None = Non
 def load_tokenizer(name: str | Path) -> Tokenizer:
     """The tokenizer of a folder or of hf:org/name[@revision]."""
     return Tokenizer.load(resolve(name))
+
+
+def folder_digest(folder: Path, *, weights_alone: bool = False) -> str:
+    """sha256 of what makes a model what it is: its config, its weights, its tokenizer; of an adapter its own. What else
+    lies there, such as what a run computed about its data, is no part of it. Raises InputError without weights."""
+    names = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "adapter_config.json")
+    total = sha256()
+    weights = [folder / name for name in ADAPTER[1:]] if holds_adapter(folder) else sorted(weight_files(folder))
+    for path in [folder / name for name in names if not weights_alone] + weights:
+        if path.is_file():
+            with path.open("rb") as file:
+                total.update(path.name.encode() + b"\0" + file_digest(file, "sha256").digest())
+    return total.hexdigest()

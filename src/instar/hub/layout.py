@@ -69,3 +69,14 @@ def join(ours: Mapping[str, Tensor], parts: list[str], theirs: str, family: Fami
     if _raised(theirs, family):
         tensor = tensor.unsqueeze(0)
     return (tensor.t() if _turned(theirs, family) else tensor).contiguous()
+
+
+def rows_in(tensor: Tensor, ours: list[str], theirs: str, family: Family, model: Transformer) -> dict[str, Tensor]:
+    """`split` of what has a row for each channel that a weight gives (N, R), whichever way the weight itself lies."""
+    return split(tensor.t() if _turned(theirs, family) else tensor, ours, theirs, family, model)
+
+
+def rows_out(ours: Mapping[str, Tensor], parts: list[str], theirs: str, family: Family, config: ModelConfig) -> Tensor:
+    """The inverse of rows_in."""
+    tensor = join(ours, parts, theirs, family, config)
+    return tensor.t() if _turned(theirs, family) else tensor

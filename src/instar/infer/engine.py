@@ -153,7 +153,8 @@ class Engine:
             self.step()
 
     def forget(self) -> None:
-        """Nothing is known of any prompt any more: to be called when the model's weights have changed."""
+        """Nothing is known of any prompt any more: to be called when the model's weights have changed, or its active
+        adapters."""
         self.pages.forget()
 
     @torch.inference_mode()

@@ -49,20 +49,30 @@ class Speaker:
             tune(model)
 
     def complete(
-        self, prompts: Sequence[Prompt], options: SamplingOptions, *, n: int = 1, seed: int = 0, chat: bool = False
+        self,
+        prompts: Sequence[Prompt],
+        options: SamplingOptions,
+        *,
+        n: int = 1,
+        seed: int | Sequence[int] = 0,
+        chat: bool = False,
     ) -> list[Completion]:
         """n answers to each prompt, side by side: prompt 0's first. With `chat` a text is a user's message. What an
         encoder-decoder is given are sources, whole documents, and the answer stands by itself.
 
         The answers to one prompt draw with the seeds seed, seed + 1, ..., so each is what it would be alone; the same
-        prompt twice gets the same answers. With strategy beam they are the n best, best first. Raises InputError before
-        any work where a prompt leaves no room for an answer.
+        prompt twice gets the same answers. As many seeds as prompts give each its own, where answers are to be drawn
+        independently. With strategy beam they are the n best, best first. Raises InputError before any work where a
+        prompt leaves no room for an answer.
         """
         if n < 1:
             raise InputError(f"n={n}, wanted at least 1")
         asked = self._asked(prompts, options, chat)
         if not asked:
             return []
+        seeds = [seed] * len(asked) if isinstance(seed, int) else seed
+        if len(seeds) != len(asked):
+            raise InputError(f"found {len(seeds)} seeds for {len(asked)} prompts, wanted one, or one for each")
         searches = options.strategy == "beam"
         if searches:
             check_count(options, n)
@@ -73,7 +83,7 @@ class Speaker:
             for prompt in sorted(range(len(asked)), key=lambda number: len(asked[number]), reverse=True):
                 for draw in range(1 if searches else n):
                     answers[prompt, draw] = self._submit(
-                        engine, asked[prompt], options, seed + draw, n if searches else 1
+                        engine, asked[prompt], options, seeds[prompt] + draw, n if searches else 1
                     )
             while any(answer.request.finish is None for answer in answers.values()):
                 self._step(engine)

@@ -23,7 +23,7 @@ def complete(
     options: SamplingOptions,
     *,
     n: int = 1,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     chat: bool = False,
     slots: int | None = None,
     how: EngineOptions = EngineOptions(),  # noqa: B008  it is frozen

@@ -83,7 +83,7 @@ class Attend(nn.Module):
         """q (B, H, T, E), k and v (B, K, S, E), mask (B or 1, 1 or H, T, S) added to the scores -> (B, H, T, E)."""
         scale = (self.size or q.shape[-1]) ** -0.5
         dropout = self.dropout if self.training else 0.0
-        short = q.requires_grad and q.is_cpu and q.dtype == torch.bfloat16 and k.shape[2] <= SHORT
+        short = torch.is_grad_enabled() and q.is_cpu and q.dtype == torch.bfloat16 and k.shape[2] <= SHORT
         if short or self.cap:  # no fused kernel has a cap
             return _by_products(q, k, v, mask, causal, scale, self.cap, dropout)
         return F.scaled_dot_product_attention(

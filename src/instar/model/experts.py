@@ -79,8 +79,9 @@ class Experts(nn.Module):
     @torch.no_grad()
     def settle(self, rate: float) -> None:
         """Make an expert that was chosen too often a little less likely to be chosen, and one too seldom more, by
-        `rate`: no loss bends the gradient for it (Wang et al. 2024, algorithm 1). Called once an optimizer step."""
-        if self.by_bias and self.load is not None:
+        `rate`: no loss bends the gradient for it (Wang et al. 2024, algorithm 1). Called once an optimizer step. Not
+        where the router is frozen."""
+        if self.by_bias and self.load is not None and self.router.weight.requires_grad:
             load = self.load.to(self.bias.dtype)
             self.bias += rate * (load.mean() - load).sign()
         self.forget()

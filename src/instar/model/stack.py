@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +11,12 @@ from torch.utils.checkpoint import checkpoint
 
 from ..batch import View
 from ..config import InputError, ModelConfig
+from .adapters import both_passes
 from .attention import Attention, Kept, Seen, added
 from .cache import Cache
 from .experts import Experts
 from .layers import MLPS, NORMS, RESIDUALS, Dropout, Embedding, entry
+from .noise import noise
 from .positions import POSITIONS
 
 # A norm, one for behind, and what a sublayer does between them.
@@ -90,6 +93,8 @@ class Stack(nn.Module):
         self.compute: torch.dtype | None = None
         # recompute each block in the backward pass instead of keeping its activations
         self.recompute = False
+        # noise on the embeddings in training (NEFTune), as a multiple of 1 / sqrt(T D); 0: none
+        self.neftune = 0.0
         norm = entry(NORMS, "norm", config.norm)
         if embeds:
             self.embed = Embedding(config.vocab_size, config.d_model)
@@ -122,7 +127,10 @@ class Stack(nn.Module):
         x = self._embedded(tokens, embed, view, positions, dtype)
         for number, (block, window) in enumerate(zip(self.blocks, windows)):
             if self.recompute and self.training:
-                x = checkpoint(block, x, seen[window], None, memory, crossing, use_reentrant=False)
+                x = checkpoint(
+                    block, x, seen[window], None, memory, crossing, use_reentrant=False,
+                    context_fn=partial(both_passes, block),
+                )  # fmt: skip
             elif cache is None:
                 x = block(x, seen[window], None, memory, crossing)
             else:
@@ -136,6 +144,8 @@ class Stack(nn.Module):
         self, tokens: Tensor, embed: Embedding, view: View | None, positions: Tensor, dtype: torch.dtype
     ) -> Tensor:
         x = embed(tokens).to(dtype)
+        if self.neftune and self.training:
+            x = x + noise(x, view, self.neftune)
         if self.config.scaled_embed:
             x = x * x.new_tensor(self.config.d_model**0.5)
         x = self.positions.add(x, positions)
@@ -199,7 +209,7 @@ class Stack(nn.Module):
         """Which tokens each may look at (B or 1, T, S); or None and whether to be causal, which `plain` allows."""
         count, causal = tokens.shape[1], self.config.causal
         near = 0 < window < count
-        whole = view is None or (view.segments is None and view.keep is None)
+        whole = view is None or (view.segments is None and view.keep is None and view.branches is None)
         if whole and not near and (plain or not causal):
             return None, causal
         view = view or View()
@@ -210,6 +220,9 @@ class Stack(nn.Module):
             if view.keep is not None:  # padding is a document of its own
                 segments = segments.masked_fill(~view.keep, -1)
             sees = segments[:, :, None] == segments[:, None, :]
+            if view.branches is not None:
+                keys = view.branches[:, None, :]
+                sees = sees & ((keys == 0) | (keys == view.branches[:, :, None]))
         if causal:
             sees = sees.tril()
         if near:

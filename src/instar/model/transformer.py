@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +62,11 @@ class Transformer(Stack):
             self.encoder = Stack(config.encoder(), embeds=config.source_vocab_size > 0)
         self.heads = nn.ModuleDict({name: entry(HEADS, "heads_of", name)(config) for name in config.heads_of})
         self.experts = [module for module in self.modules() if isinstance(module, Experts)]
+        # adapters: name -> what was attached, and the names of those that are heeded now
+        self.attached: dict[str, Any] = {}
+        self.active: tuple[str, ...] = ()
+        # parts of names of weights -> how fast they learn, in the learning rates of the others
+        self.paces: dict[str, float] = {}
         self.tie()
         if seed is not None:
             self.initialise(seed)

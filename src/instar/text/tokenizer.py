@@ -133,6 +133,22 @@ class Tokenizer:
         files = layout.read(Path(folder))
         return cls(files.spec, files.config, files.template, files.ends)
 
+    def with_controls(self, texts: Iterable[str]) -> Tokenizer:
+        """The same with these control tokens besides, those it has left out: their ids come after the last one. Raises
+        InputError for a text that is a piece of ordinary text already."""
+        new = [text for text in dict.fromkeys(texts) if text not in self.specials]
+        for text in new:
+            if not text.strip() or text in self.vocabulary.ids:
+                raise InputError(f"{text!r} is ordinary text to this tokenizer; an added token wants another name")
+        flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        first, spec = self.vocabulary.size, dict(self.vocabulary.spec)
+        added = [{"id": first + n, "content": text, **flags, "special": True} for n, text in enumerate(new)]
+        spec["added_tokens"] = [*(spec.get("added_tokens") or []), *added]
+        private = self.config.get(_PRIVATE)
+        rows = max(self.vocab_size, first + len(new))
+        own = {_PRIVATE: {**private, "vocab_size": rows}} if isinstance(private, Mapping) else {}
+        return Tokenizer(spec, self.config | own, self.template, self._ends)
+
     def save(self, folder: str | Path) -> None:
         """Write tokenizer.json, tokenizer_config.json and chat_template.jinja."""
         layout.write(Path(folder), self.vocabulary.spec, self.config, self.template)

@@ -1,7 +1,8 @@
 """Checkpoints: everything a run needs to go on exactly where it stood. Tensors in safetensors, the rest as JSON.
 
 CHECKPOINTS/step-000000100/
-    state/weights.safetensors    the weights as they are trained, in fp32
+    state/weights.safetensors    the weights as they are trained, in fp32; frozen ones come from the model that the run
+                                 began with
     state/optimizer.safetensors  the moments
     model/                       the same weights as a Hugging Face folder, where the stage has one
     trainer.json                 steps, data cursor, random state of each rank, what the run is made of
@@ -262,9 +263,9 @@ def check_finite(trainer: Trainer) -> None:
 
 
 def _weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and stored buffers under their first name: tied ones once."""
+    """Parameters that learn, and stored buffers, under their first name: tied ones once."""
     stored = model.state_dict().keys()
-    yield from model.named_parameters()
+    yield from ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
     yield from ((name, buffer) for name, buffer in model.named_buffers() if name in stored)
 
 
@@ -287,12 +288,16 @@ def _load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    """The same model on the CPU, in memory of its own; a tied weight stays one."""
+    """The same model on the CPU, in memory of its own; a tied weight stays one, and what does not change is shared."""
     own: dict[int, Any] = {
-        id(weight): nn.Parameter(weight.detach().to("cpu", copy=True), weight.requires_grad)
+        id(weight): nn.Parameter(weight.detach().to("cpu", copy=True)) if weight.requires_grad else weight
         for weight in model.parameters()
     }
-    own |= {id(buffer): buffer.detach().to("cpu", copy=True) for buffer in model.buffers()}
+    stored = model.state_dict().keys()
+    own |= {
+        id(buffer): buffer.detach().to("cpu", copy=True) if name in stored else buffer
+        for name, buffer in model.named_buffers()
+    }
     return deepcopy(model, own)  # what stands in `own` is not copied again, least of all on the GPU
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,42 +17,54 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
+from ..adapt.lora import counts
+from ..adapt.quantize import bytes_of
 from ..batch import View
 from ..config import ModelConfig
 from ..config.options import TrainOptions
 from ..hub.memory import free_bytes
 from ..model.transformer import Transformer
-from .stages import FULL, Stage, fitting
+from .adapting import Adaptation, lighten, sizes
+from .budget import fitting
+from .stages import FULL, Stage
 from .trainer import Trainer
 
 
 def memory(
-    config: ModelConfig, train: TrainOptions, dtype: torch.dtype, *, rows: int, micro_batches: int = 1
-) -> dict[str, int]:
+    config: ModelConfig, train: TrainOptions, dtype: torch.dtype, *, rows: int, micro_batches: int = 1,
+    adaptation: Adaptation | None = None,
+) -> dict[str, int]:  # fmt: skip
     """Bytes by part at the peak of a step of so many micro-batches of `rows` rows.
 
     weights; gradients; moments (two for AdamW, one for Muon); activations: kept for the backward pass; logits: of one
     chunk, with their gradient; work: what a block's backward pass holds besides, its own activations where they are
     recomputed. needed: the most that is alive at once, which is no sum, since activations go as gradients come. What
-    a process takes of the system is more: an allocator keeps some of what was freed.
+    a process takes of the system is more: an allocator keeps some of what was freed. adaptation: the adapter that
+    learns instead of the model, which then needs no gradients and no moments.
     """
     with FakeTensorMode():
         model = Transformer(config, seed=None)
+        if adaptation is not None:
+            lighten(adaptation.put_on(model), dtype)
         model.compute = dtype
         model.recompute = train.recompute
         kept, largest = _activations(model.train(), rows, train.context)
         model.recompute = False
         block = _activations(model, rows, train.context)[0] // config.layers if train.recompute else 0
-        weights = FULL * model.size()
+        weights = bytes_of(model)
+        learning = FULL * counts(model)[0]
         muon = FULL * sum(
-            weight.numel() for block in model.all_blocks() for weight in block.parameters() if weight.ndim == 2
+            weight.numel()
+            for block in model.all_blocks()
+            for weight in block.parameters()
+            if weight.ndim == 2 and weight.requires_grad
         )
     once = muon if train.optimizer == "muon" else 0
     chunk = min(train.loss_chunk or rows * train.context, rows * train.context)
     parts = {
         "weights": weights,
-        "gradients": weights,
-        "moments": 2 * weights - once,
+        "gradients": learning,
+        "moments": 2 * learning - once,
         "activations": kept,
         "logits": 3 * FULL * chunk * config.vocab_size,
         "work": 3 * largest + block,
@@ -87,10 +100,16 @@ def forecast(stage: Stage) -> dict[str, Any]:
 
     "seconds" counts the steps alone; evaluations and saving come besides.
     """
-    plan, train, loader, steps = stage.plan, stage.train, stage.loader, stage.steps
+    plan, loader, steps = stage.plan, stage.loader, stage.steps
+    train = replace(stage.train, context=stage.width)
     parts: dict[str, Any] = dict(
-        memory(plan.config, train, stage.dtype, rows=loader.micro_rows, micro_batches=loader.micro_batches)
-    )
+        memory(
+            plan.config, train, stage.dtype, rows=loader.micro_rows, micro_batches=loader.micro_batches,
+            adaptation=plan.adaptation,
+        )
+    )  # fmt: skip
+    parts["reference"] = plan.task.copies * parts["weights"]
+    parts["needed"] += parts["reference"]
     free = free_bytes(stage.device)
     fits = free is None or parts["needed"] <= free
     seconds, peak = _measured(stage) if fits else (None, None)
@@ -98,10 +117,11 @@ def forecast(stage: Stage) -> dict[str, Any]:
     if seconds is not None:
         steps = fitting(train, steps, seconds)
     with FakeTensorMode():
-        weights = Transformer(plan.config, seed=None).size()
+        model = Transformer(plan.config, seed=None)
+        size = sizes(model if plan.adaptation is None else plan.adaptation.put_on(model))
     tokens = steps * loader.batch_rows * train.context
     return {
-        "stage": plan.stage, "parameters": weights, "steps": steps, "tokens": tokens,
+        "stage": plan.stage, **size, "steps": steps, "tokens": tokens,
         "epochs": tokens / max(1, stage.learnt.total), "tokens_per_step": loader.batch_rows * train.context,
         "micro_batches": loader.micro_batches, "warmup_steps": round(train.warmup * steps), "bytes": parts,
         "seconds_per_step": seconds, "seconds": None if seconds is None else seconds * steps,
@@ -112,7 +132,10 @@ def forecast(stage: Stage) -> dict[str, Any]:
 
 def _measured(stage: Stage) -> tuple[float, int]:
     """Seconds of a step, the faster of two after a first one; bytes of the process, or of the GPU, at its peak."""
-    trainer = Trainer(stage.born(), stage.objective, stage.loader, stage.train, steps=3, say=stage.say)
+    stage.model = stage.born()
+    if stage.task.begin is not None:
+        stage.task.begin(stage, trial=True)
+    trainer = Trainer(stage.model, stage.objective, stage.loader, stage.train, steps=3, say=stage.say)
     trainer.prepare()
     marks = [0.0]
     for _ in range(3):

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..adapt.folders import load
 from ..config import InputError, unknown
-from ..hub.folders import load
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
 

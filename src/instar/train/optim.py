@@ -71,11 +71,13 @@ class Optimizer:
         hidden = {name for name, weight in self.weights.items() if weight.ndim >= 2 and id(weight) not in outside}
         orthogonal = {name for name in hidden if self.weights[name].ndim == 2} if options.optimizer == "muon" else set()
         products: torch.dtype = getattr(model, "compute", None) or torch.float32
+        # weights with this in their name learn at another pace: a critic beside its policy
+        self.paces: Mapping[str, float] = getattr(model, "paces", {})
         self.parts = [
             (optimizer, [group["lr"] for group in optimizer.param_groups])
             for optimizer in (
-                _adamw(self._pick(hidden - orthogonal), self._pick(self.weights.keys() - hidden), options),
-                _muon(self._pick(orthogonal), options, products),
+                _adamw(self._paced(hidden - orthogonal), self._paced(self.weights.keys() - hidden), options),
+                _muon(self._paced(orthogonal), options, products),
             )
             if optimizer is not None
         ]
@@ -83,6 +85,11 @@ class Optimizer:
     def _pick(self, names: Iterable[str]) -> list[nn.Parameter]:
         chosen = set(names)
         return [weight for name, weight in self.weights.items() if name in chosen]
+
+    def _paced(self, names: Iterable[str]) -> list[tuple[list[nn.Parameter], float]]:
+        """These weights, those of one pace together."""
+        of = {name: next((p for part, p in self.paces.items() if f".{part}" in f".{name}"), 1.0) for name in names}
+        return [(self._pick(n for n in of if of[n] == pace), pace) for pace in sorted(set(of.values()))]
 
     def step(self, scale: float) -> None:
         """Move the weights by their gradients, at `scale` times the peak learning rates."""
@@ -148,21 +155,26 @@ def _outside(model: nn.Module) -> set[int]:
     return {id(weight) for module in tables for weight in module.parameters()}
 
 
-def _adamw(
-    matrices: list[nn.Parameter], others: list[nn.Parameter], options: TrainOptions
-) -> torch.optim.Optimizer | None:
-    decays = ((matrices, options.weight_decay), (others, 0.0))
-    groups = [{"params": weights, "weight_decay": decay} for weights, decay in decays if weights]
+Paced = list[tuple[list[nn.Parameter], float]]  # weights, and how fast they learn
+
+
+def _adamw(matrices: Paced, others: Paced, options: TrainOptions) -> torch.optim.Optimizer | None:
+    groups = [
+        {"params": weights, "weight_decay": decay, "lr": options.lr * pace}
+        for paced, decay in ((matrices, options.weight_decay), (others, 0.0))
+        for weights, pace in paced
+    ]
     if not groups:
         return None
     first, second = options.betas
     return torch.optim.AdamW(groups, lr=options.lr, betas=(first, second), eps=options.eps, fused=True)
 
 
-def _muon(matrices: list[nn.Parameter], options: TrainOptions, products: torch.dtype) -> torch.optim.Optimizer | None:
-    if not matrices:
+def _muon(matrices: Paced, options: TrainOptions, products: torch.dtype) -> torch.optim.Optimizer | None:
+    groups = [{"params": weights, "lr": options.muon_lr * pace} for weights, pace in matrices]
+    if not groups:
         return None
-    return Muon(matrices, products=products, lr=options.muon_lr, weight_decay=options.weight_decay)
+    return Muon(groups, products=products, lr=options.muon_lr, weight_decay=options.weight_decay)
 
 
 def _check(options: TrainOptions) -> None:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from ..config import InputError, ModelConfig
-from ..config.options import ClassifyOptions, PretrainOptions, SftOptions, TrainOptions
+from ..config.options import ClassifyOptions, PairOptions, PretrainOptions, SftOptions, TrainOptions
 from ..data.corpus import fingerprint
 from ..hub.families import config_to_hf
-from ..hub.files import resolve
-from ..hub.folders import load, load_tokenizer
-from ..model.quantized import refuse_quantized
+from ..hub.files import save_model
+from ..hub.folders import folder_digest, load_tokenizer
 from ..model.transformer import Transformer, check_look_back
 from ..text.tokenizer import Tokenizer, check_fits
-from .run import folder_digest
+from .adapting import Adaptation, begin, with_heads
 from .task import OBJECTIVES, Task, check_heeded, check_shape, dialogues, labels
 
-Options = PretrainOptions | SftOptions | ClassifyOptions
+Options = PretrainOptions | SftOptions | ClassifyOptions | PairOptions
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,26 @@ class Plan:
     stops: Sequence[int]
     fingerprint: str
     parent: Mapping[str, str] = field(default_factory=dict)
+    adaptation: Adaptation | None = None
+
+    def save(self, model: Transformer, folder: Path) -> None:
+        """Write what was trained and the tokenizer as one folder: a model that any tool of the field reads, or an
+        adapter that peft does."""
+        tokenizer, stops = self.tokenizer, list(self.stops)
+        ends = stops[0] if len(stops) == 1 else stops or None
+        tokens = {"bos_token_id": tokenizer.bos, "eos_token_id": ends, "pad_token_id": tokenizer.pad}
+        if self.adaptation is not None:
+            self.adaptation.save(model, tokenizer, folder, tokens)
+            return
+        save_model(model, folder, tokens=tokens)
+        tokenizer.save(folder)
 
 
 def plan_pretrain(options: PretrainOptions) -> Plan:
     """What pretraining is made of; reads the data, builds no model. Raises InputError."""
     tokenizer = load_tokenizer(options.tokenizer)
     config = _shape(options, tokenizer)
-    _check_saves(config, tokenizer)
+    check_saves(config, tokenizer)
     task = OBJECTIVES[options.objective](options, tokenizer, config)
     return Plan(
         "pretrain", options, tokenizer, config, lambda: _born(config, options), task,
@@ -51,34 +64,39 @@ def plan_pretrain(options: PretrainOptions) -> Plan:
 
 def plan_sft(options: SftOptions) -> Plan:
     """What SFT is made of; reads the parent and the data. Raises InputError."""
-    parent = resolve(options.model)
-    model, tokenizer = load(parent)
-    refuse_quantized(model, options.model, "train")
-    _check_context(options.train, model.config)
+    begun = begin(options.model, options.lora, seed=options.seed)
+    model, tokenizer = begun.model, begun.tokenizer
+    check_context(options.train, model.config)
     if model.encoder is not None or not model.config.causal or "lm" not in model.config.heads_of:
         raise InputError(f"{options.model} is no decoder that says the next token; sft teaches decoders to answer")
+    if not 0 <= options.neftune < math.inf:
+        raise InputError(f"neftune={options.neftune}; wanted 0, for none, or more")
+    model.neftune = options.neftune
     return Plan(
         "sft", options, tokenizer, model.config, lambda: model, dialogues(options, tokenizer), stops=tokenizer.stops,
-        fingerprint=fingerprint(options.data), parent=_parent(options.model, parent),
+        fingerprint=fingerprint(options.data), parent=begun.told, adaptation=begun.adaptation,
     )  # fmt: skip
 
 
 def plan_classify(options: ClassifyOptions) -> Plan:
     """What learning labels is made of; reads the parent and the data. Raises InputError."""
-    parent = resolve(options.model)
-    model, tokenizer = load(parent)
-    refuse_quantized(model, options.model, "train")
-    _check_context(options.train, model.config)
+    begun = begin(options.model, options.lora, seed=options.seed)
+    model, tokenizer = begun.model, begun.tokenizer
+    if options.fresh and begun.adaptation is not None:
+        raise InputError("fresh=true with an adapter: what stays as it is would know nothing; leave one of them out")
+    check_context(options.train, model.config)
     task = labels(options, tokenizer, model.config)
     config = _with_labels(model.config, task)
-    _check_saves(config, tokenizer)
+    check_saves(config, tokenizer)
+    begun = with_heads(begun, config, seed=options.seed)
     return Plan(
-        "classify", options, tokenizer, config, lambda: _headed(model, config, options), task, stops=[],
-        fingerprint=fingerprint(options.data), parent=_parent(options.model, parent),
+        "classify", options, tokenizer, config,
+        begun.born or (lambda: headed(model, config, options.seed, fresh=options.fresh, name=options.model)), task,
+        stops=[], fingerprint=fingerprint(options.data), parent=begun.told, adaptation=begun.adaptation,
     )  # fmt: skip
 
 
-def _parent(name: str, folder: Path) -> dict[str, str]:
+def parent_of(name: str, folder: Path) -> dict[str, str]:
     return {"name": name, "folder": str(folder), "sha256": folder_digest(folder)}
 
 
@@ -99,10 +117,10 @@ def _with_labels(config: ModelConfig, task: Task) -> ModelConfig:
     )  # fmt: skip
 
 
-def _headed(model: Transformer, config: ModelConfig, options: ClassifyOptions) -> Transformer:
-    """A model of this shape, its body that of `model` unless it is to begin afresh."""
-    born = Transformer(config, seed=options.seed)
-    if options.fresh:
+def headed(model: Transformer, config: ModelConfig, seed: int, *, fresh: bool = False, name: str = "") -> Transformer:
+    """A model of this shape, its body that of `model`, which goes by a name, unless it is to begin afresh."""
+    born = Transformer(config, seed=seed)
+    if fresh:
         return born
     own, same = born.state_dict().keys(), _head_of(config) == _head_of(model.config)
     # a head for the same labels goes on, any other gives way
@@ -113,7 +131,7 @@ def _headed(model: Transformer, config: ModelConfig, options: ClassifyOptions) -
     }
     missing = {name for name in born.load_state_dict(kept, strict=False).missing_keys if not name.startswith("heads.")}
     if missing:
-        raise InputError(f"{options.model} lacks {', '.join(sorted(missing)[:8])}; name another model")
+        raise InputError(f"{name} lacks {', '.join(sorted(missing)[:8])}; name another model")
     return born
 
 
@@ -121,7 +139,7 @@ def _head_of(config: ModelConfig) -> tuple[object, ...]:
     return config.heads_of, config.labels, config.label_names, config.pooled, config.pooling
 
 
-def _check_saves(config: ModelConfig, tokenizer: Tokenizer) -> None:
+def check_saves(config: ModelConfig, tokenizer: Tokenizer) -> None:
     """Raises InputError, before any work, for a shape that could not be saved beside this tokenizer."""
     config_to_hf(config, pad_token_id=tokenizer.pad)
 
@@ -150,11 +168,11 @@ def _shape(options: PretrainOptions, tokenizer: Tokenizer) -> ModelConfig:
     check_heeded(options)
     if options.look_back:
         check_look_back(config)
-    _check_context(options.train, config)
+    check_context(options.train, config)
     return config
 
 
-def _check_context(options: TrainOptions, config: ModelConfig) -> None:
+def check_context(options: TrainOptions, config: ModelConfig) -> None:
     if options.context > config.max_positions:
         raise InputError(
             f"train.context={options.context} is longer than the model's max_positions={config.max_positions}; "

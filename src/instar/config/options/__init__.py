@@ -1,6 +1,7 @@
 """The options of every command, documented beside their defaults, once."""
 
-from .adapting import QuantizeOptions
+from .adapting import MergeOptions, QuantizeOptions
+from .alignment import DpoOptions, PairOptions, RewardOptions
 from .asking import (
     BEAMING,
     CONSTRAINTS,
@@ -24,7 +25,7 @@ from .texts import (
     TokenizerShowOptions,
     TokenizerTrainOptions,
 )
-from .training import CheckpointOptions, EvaluateOptions, TrainOptions
+from .training import CheckpointOptions, EvaluateOptions, LoraOptions, TrainOptions
 
 __all__ = [
     "BEAMING",
@@ -35,18 +36,23 @@ __all__ = [
     "ChatOptions",
     "CheckpointOptions",
     "ClassifyOptions",
+    "DpoOptions",
     "EngineOptions",
     "EvalOptions",
     "EvaluateOptions",
     "ExportOptions",
     "GenerateOptions",
     "GrowOptions",
+    "LoraOptions",
     "Machine",
+    "MergeOptions",
     "NoiseOptions",
+    "PairOptions",
     "PrepareOptions",
     "PretrainOptions",
     "PreviewOptions",
     "QuantizeOptions",
+    "RewardOptions",
     "SamplingOptions",
     "Screen",
     "SftOptions",

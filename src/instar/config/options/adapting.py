@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from .screen import REQUIRED, Machine
+from .screen import REQUIRED, Machine, Screen
+
+
+@dataclass(frozen=True)
+class MergeOptions(Screen):
+    """Make a model of an adapter and its base, as one folder that needs neither."""
+
+    # folder of an adapter, ours or peft's, or hf:org/name
+    model: str = field(default="", metadata=REQUIRED)
+    # where the model goes; nothing must be there yet
+    out: str = field(default="", metadata=REQUIRED)
+    # the base, where it does not lie where the adapter says
+    base: str = ""
+    # of the weights that are written
+    dtype: Literal["fp32", "bf16"] = "fp32"
 
 
 @dataclass(frozen=True)

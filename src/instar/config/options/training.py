@@ -58,6 +58,30 @@ class TrainOptions:
 
 
 @dataclass(frozen=True)
+class LoraOptions:
+    """Low-rank adapters: the model stays as it is, and small matrices beside its layers learn (LoRA). They want about
+    ten times the learning rate."""
+
+    # rank of what is added to each layer, such as 16; 0 trains the model itself, or where --model names an adapter
+    # goes on with that
+    rank: int = 0
+    # what is added is scaled by alpha / rank; 0 takes twice the rank
+    alpha: float = 0.0
+    # share of its channels that an adapter is not shown in training
+    dropout: float = 0.0
+    # layers by the ends of their names, ours or the family's, * for anything: q v, q_proj v_proj; all-linear takes
+    # every one of attention, feed-forward layers and experts, and never embeddings, heads and routers
+    targets: tuple[str, ...] = ("all-linear",)
+    # scale by alpha / sqrt(rank), so that large ranks learn as fast (rsLoRA)
+    rslora: bool = False
+    # 4 keeps the model's own layers in 4 bits of NF4 while the adapter learns (QLoRA); 0 keeps them as they are
+    bits: int = 0
+    # tokens that are added to the vocabulary, with rows that learn; text never becomes one unless it is put there by
+    # the chat template
+    tokens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class EvaluateOptions:
     """Looking at the model while it trains."""
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from ...config import InputError, ModelConfig, from_dict, unknown
 from .bart import BART
 from .bert import BERT
+from .classes import classifier
 from .experts import EXPERTS
 from .family import IGNORED, PLAIN, Family, Foreign
 from .gemma import GEMMA
@@ -24,9 +25,12 @@ from .phi import PHI3
 from .rope import check_length
 from .t5 import T5
 
+DECODERS = (*LLAMA, *GEMMA, *EXPERTS, PHI3, NEOX, GPT2)
+# transformers has no class of these that says classes
+SPEAK_ALONE = {"Ernie4_5_MoeForCausalLM"}
+CLASSIFIERS = tuple(classifier(family) for family in DECODERS if family.architecture not in SPEAK_ALONE)
 FAMILIES: dict[str, Family] = {
-    family.architecture: family
-    for family in (*LLAMA, *GEMMA, *EXPERTS, PHI3, NEOX, GPT2, *BART, MARIAN, T5, *BERT, *MODERNBERT)
+    family.architecture: family for family in (*DECODERS, *BART, MARIAN, T5, *BERT, *MODERNBERT, *CLASSIFIERS)
 }
 # What training goes on with and a family may have no key for; transformers keeps the key and looks away.
 UNSAID_KEY, UNSAID = "instar", {"dropout", "attention_dropout", "pooling"}
