@@ -1,5 +1,7 @@
 """`instar tokenizer ...` and `instar data ...`."""
 
+import json
+
 from rich.cells import cell_len
 
 from instar.text import Tokenizer
@@ -57,3 +59,24 @@ def test_data_prepare_and_preview(grown, cli, tmp_path):
     assert len(report["documents"]) == 2
     taught = sum(token["teaches"] for document in report["documents"] for token in document)
     assert f"{taught} of {sum(map(len, report['documents']))} tokens teach" in cli(*words).out
+
+
+def test_data_preview_of_pairs(grown, cli, tmp_path):
+    """Of pairs of answers the prompt is only read; each answer has a line and a colour; bad records are named."""
+    pair = {"prompt": "Where?", "chosen": "There.", "rejected": "No"}
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("\n".join(map(json.dumps, [pair, pair | {"rejected": "There."}])))
+    words = ["data", "preview", "--model", grown.sft, "--data", file]
+    report = cli(*words, "--json").json
+    (tokens,) = report["documents"]
+    assert {(token["part"], token["teaches"]) for token in tokens} == {
+        ("prompt", False), ("chosen", True), ("rejected", True),
+    }  # fmt: skip
+    assert (report["counts"]["identical"], len(report["left_out"])) == (1, 1)
+    result = cli(*words)
+    taught = sum(token["teaches"] for token in tokens)
+    assert f"{taught} of {len(tokens)} tokens count: chosen green, rejected red" in result.out
+    assert "record 2: chosen and rejected are the same answer" in result.err
+    first, second, third = result.out.splitlines()[-5:-2]
+    assert "There." in "".join(second.split()) or "There." in "".join(first.split())
+    assert "No" in "".join(third.split()) or "No" in "".join(second.split())

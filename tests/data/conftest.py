@@ -22,6 +22,8 @@ class ByteTokenizer:
     vocab_size = 320
     fingerprint = "b" * 64
     eos, pad = EOS, PAD
+    template = "turns"
+    stops = (END, EOS)
 
     def encode_batch(self, texts):
         return [list(text.encode()) for text in texts]
@@ -32,7 +34,7 @@ class ByteTokenizer:
     def piece(self, id):
         return chr(id) if id < 256 else f"<{id}>"
 
-    def chat(self, messages, tools=None):
+    def chat(self, messages, *, add_generation_prompt=False, tools=None):
         ids, teaches = [], []
         if tools:
             messages = [{"role": "system", "content": f"{len(tools)} tools"}, *messages]
@@ -40,10 +42,13 @@ class ByteTokenizer:
             said = [*message["content"].encode(), END]
             ids += [TURN, *said]
             teaches += [False, *[message["role"] == "assistant"] * len(said)]
+        if add_generation_prompt:
+            ids.append(TURN)
+            teaches.append(False)
         return Chat(ids, teaches)
 
-    def chat_batch(self, conversations):
-        return [self.chat(messages) for messages in conversations]
+    def chat_batch(self, conversations, **options):
+        return [self.chat(messages, **options) for messages in conversations]
 
 
 @pytest.fixture

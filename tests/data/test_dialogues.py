@@ -88,3 +88,84 @@ def test_the_same_dialogue_is_held_out_as_a_record_and_as_tokens(document, token
     talks = [document({"turns": [f"question {n}", f"answer {n}"]}) for n in range(200)]
     store, _ = load(talks, tokenizer)
     assert len(store.split(0.2)[1]) == sum(is_held_out(talk, 0.2) for talk in talks)
+
+
+MARKED = {
+    "messages": [
+        {"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Anna.", "weight": 0},
+        {"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Home."},
+    ]
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("teach", "taught"), [("assistant", "Home.|"), ("all", "Who?|\u0102\u0102Where?|\u0102Home.|")]
+)
+def test_a_reply_marked_so_does_not_teach(document, tokenizer, teach, taught):
+    """Its tokens are read and not learnt, also where all tokens are; what is counted is what is learnt."""
+    store, counts = load([document(MARKED)], tokenizer, teach=teach)
+    assert live(store) == taught
+    assert (counts["replies"], counts["bytes"], counts["teaching"]) == (1, 5, len(taught))
+
+
+def test_what_is_left_of_a_cut_dialogue_must_teach(document, tokenizer):
+    """A dialogue whose only reply to learn does not fit is too long; one with none at all is untaught."""
+    silent = {"messages": [*MARKED["messages"][:2]]}
+    _, counts = load([document(MARKED), document(silent), document(TALK)], tokenizer, context=27)
+    assert (counts["kept"], counts["too_long"], counts["untaught"], counts["replies_cut"]) == (1, 1, 1, 2)
+
+
+def test_of_a_prompt_and_its_completion_the_completion_teaches(document, tokenizer):
+    """Earlier answers in a prompt are read only."""
+    asked = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    store, _ = load([document({"prompt": asked, "completion": "d"}), document({"prompt": "e", "completion": "f"})],
+                    tokenizer)  # fmt: skip
+    assert live(store) == "d|f|"
+
+
+def test_bad_records_are_counted_told_and_left_out(document, tokenizer, monkeypatch):
+    """Another shape, and what the template refuses, up to a share; the first are said with where they stand."""
+    chat = type(tokenizer).chat
+
+    def refuse(self, messages, **options):
+        if messages[0]["role"] == "system":
+            raise InputError("no system here")
+        return chat(self, messages, **options)
+
+    monkeypatch.setattr(type(tokenizer), "chat", refuse)
+    system = {"messages": [{"role": "system", "content": "x"}, *MARKED["messages"]]}
+    documents = [document(record, n) for n, record in enumerate([TALK, {"text": "x"}, system, TALK], 1)]
+    told = []
+    store, counts = load(documents, tokenizer, bad_records=0.5, say=told.append)
+    assert (len(store), counts["malformed"], counts["refused"], counts["kept"]) == (2, 1, 1, 2)
+    assert told[1] == "left out here, record 3: no system here"
+    with pytest.raises(InputError, match=r"2 of 4 records .* 1 malformed, first here, record 2: .* 1 refused, first "):
+        load(documents, tokenizer, bad_records=0.25)
+    with pytest.raises(InputError, match=r"have no reply and 1 are at fault \(1 .*, first here, record .*\); raise"):
+        load(documents[1:2], tokenizer, bad_records=1.0)
+
+
+def test_marks_that_nobody_could_place_are_a_fault(document, tokenizer, monkeypatch):
+    """A template that makes one stretch of two replies leaves open which of them is not to be learnt."""
+    chat = type(tokenizer).chat
+
+    def joined(self, messages, **options):
+        rendered = chat(self, messages, **options)
+        rendered.teaches = [place >= rendered.teaches.index(True) for place in range(len(rendered.ids))]
+        return rendered
+
+    monkeypatch.setattr(type(tokenizer), "chat", joined)
+    with pytest.raises(InputError, match="2 replies, some marked not to teach, are 1 stretches"):
+        load([document(MARKED)], tokenizer)
+    assert load([document(TALK)], tokenizer)[1]["replies"] == 1
+
+
+def test_without_a_template_a_completion_is_text_and_an_end(document, tokenizer, monkeypatch):
+    """The prompt as it stands, then what is learnt; more than one reply needs a template."""
+    monkeypatch.setattr(type(tokenizer), "template", None)
+    store, counts = load([document({"prompt": "Who?", "completion": " Anna."})], tokenizer)
+    assert store.tokens(0).tolist() == [*b"Who? Anna.", 256]
+    assert live(store) == " Anna." + chr(256)
+    assert counts["bytes"] == 6
+    with pytest.raises(InputError, match="without a chat template, which this tokenizer lacks, wanted a prompt"):
+        load([document(TALK)], tokenizer)

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from instar.config import InputError
-from instar.data.records import as_messages, is_dialogue, text_of, texts_of, tools_of
+from instar.data.records import as_messages, is_dialogue, taught_of, text_of, texts_of, tools_of
 
 ASKED = {"role": "user", "content": "Who?"}
 SAID = {"role": "assistant", "content": "Anna."}
@@ -154,3 +154,32 @@ def test_both_sides_of_a_pair_teach_a_tokenizer():
     assert texts_of({"en": "a dog", "de": "ein Hund"}, ("en", "de")) == ["a dog", "ein Hund"]
     with pytest.raises(InputError, match='found the keys en, wanted a string under "de"'):
         texts_of({"en": "a dog"}, ("en", "de"))
+
+
+@pytest.mark.parametrize(("record", "taught"), [
+    ({"messages": [ASKED, SAID, ASKED, SAID]}, [False, True, False, True]),
+    ({"messages": [ASKED, SAID | {"weight": 0}, ASKED, SAID | {"weight": 1}]}, [False, False, False, True]),
+    ({"messages": [ASKED | {"train": False}, SAID | {"train": False}, ASKED, SAID]}, [False, False, False, True]),
+    ({"messages": [ASKED, SAID | {"train": True, "weight": 0}]}, [False, False]),
+    ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b", "train": False}]}, [False] * 2),
+    ({"prompt": "Who?", "completion": "Anna."}, [False, True]),
+    ({"prompt": [ASKED, SAID, ASKED], "completion": [SAID]}, [False, False, False, True]),
+    ({"prompt": [ASKED, SAID | {"train": True}, ASKED], "completion": "b"}, [False, True, False, True]),
+    ({"turns": ["Who?", "Anna.", "Where?"]}, [False, True, False]),
+    ({"messages": [ASKED, SAID, {"role": "tool", "content": "3"}, SAID]}, [False, True, False, True]),
+])  # fmt: skip
+def test_which_messages_may_teach(record, taught):
+    """Replies do, unless they are marked; of a prompt and a completion the completion; tools and users never."""
+    assert taught_of(record) == taught
+
+
+@pytest.mark.parametrize(("mark", "words"), [
+    ({"weight": 0.5}, '"weight" of message 1 is float .*, wanted true or false, 1 or 0'),
+    ({"train": "no"}, '"train" of message 1 is str'),
+])  # fmt: skip
+def test_a_mark_is_yes_or_no(mark, words):
+    """A weight between, which nothing here heeds, is refused rather than rounded; so is a user who is to teach."""
+    with pytest.raises(InputError, match=words):
+        taught_of({"messages": [ASKED, SAID | mark]})
+    with pytest.raises(InputError, match='"train": true marks message 0, which user says; only replies teach'):
+        taught_of({"messages": [ASKED | {"train": True}, SAID]})

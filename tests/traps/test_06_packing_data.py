@@ -2,6 +2,8 @@
 other, and the last token of one was taught to say the first of the next. Here packed rows teach exactly what unpacked
 rows teach."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,12 @@ from torch.nn import functional as F
 from instar.batch import IGNORE
 from instar.config import ModelConfig
 from instar.data.collate import Collate
+from instar.data.dialogues import load_dialogues
 from instar.data.packing import best_fit, one_each, windows
 from instar.data.shards import Section, store_in_memory
+from instar.data.sources import Document
 from instar.model.transformer import Transformer
+from instar.text.tokenizer import Tokenizer
 
 CONTEXT = 24
 
@@ -87,3 +92,31 @@ def test_another_document_in_the_row_changes_no_bit(store, model, packing):
             after = model(edited, view=batch.view)[0]
             assert torch.equal(before[own], after[own])
             assert not torch.equal(before[~own], after[~own])
+
+
+def test_packed_dialogues_teach_what_unpacked_ones_teach(model):
+    """Of completions, several turns, marked replies and tools, under both ways to teach: the same targets, the same
+    loss and the same gradient."""
+    tokenizer = Tokenizer.train([], 320)
+    asked, said = {"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Anna."}
+    call = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}],
+    }
+    records = [
+        {"prompt": "Who?", "completion": "Anna."}, {"messages": [asked, said, asked, said]},
+        {"messages": [asked, said | {"weight": 0}, asked, said]},
+        {"messages": [asked, call, {"role": "tool", "content": "3"}, said]},
+    ]  # fmt: skip
+    documents = [Document(record, "here", number) for number, record in enumerate(records, 1)]
+    config = replace(model.config, vocab_size=320, max_positions=512)
+    large = Transformer(config, seed=1).double()
+    for teach in ("assistant", "all"):
+        store, _ = load_dialogues(documents, tokenizer, context=512, teach=teach)
+        batches = [Collate(store, 512)(list(packing(store.lengths, 512))) for packing in (best_fit, one_each)]
+        assert len(batches[0].tokens) < len(batches[1].tokens) == 4
+        assert batches[0].count() == batches[1].count()
+        (loss_packed, packed), (loss_alone, alone) = (loss(large, batch) for batch in batches)
+        torch.testing.assert_close(loss_packed, loss_alone, rtol=1e-12, atol=0)
+        torch.testing.assert_close(packed, alone, rtol=0, atol=1e-10)

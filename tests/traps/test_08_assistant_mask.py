@@ -8,6 +8,7 @@ import pytest
 
 from instar import InputError
 from instar.text import Tokenizer
+from instar.text.chat import Chat
 
 TALK = [
     {"role": "system", "content": "Answer."},
@@ -80,3 +81,53 @@ def test_a_real_template(shared):
     messages = [message for message in TALK if "<|" not in message["content"]]
     # this template does not trim, and a blank in one token with the line break before it could not follow a prompt
     assert taught_parts(real, real.chat(messages)) == ["First 一.<|im_end|>", " Second 👨‍👩‍👧 \n<|im_end|>"]
+
+
+CALL = {"type": "function", "function": {"name": "find", "arguments": {"what": "ball"}}}
+TOOL_TALK = [
+    {"role": "user", "content": "Where is the ball?"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "name": "find", "content": "in the garden"},
+    {"role": "assistant", "content": "In the garden."},
+]
+TOOLS = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}]
+
+
+def load(*records, **options):
+    from instar.data.dialogues import load_dialogues
+    from instar.data.sources import Document
+
+    documents = [Document(record, "here", number) for number, record in enumerate(records, 1)]
+    return load_dialogues(documents, TOKENIZER, context=999, **options)[0]
+
+
+def taught(store, number=0):
+    ids = store.tokens(number).tolist()
+    return taught_parts(TOKENIZER, Chat(ids, store.teaches(number, 0, len(ids)).tolist()))
+
+
+def test_tool_calls_teach_and_tool_results_never_do():
+    """The call and the reply are learnt with their ends; what the tool answered, and the tools' own description, are
+    read."""
+    call, reply = taught(load({"messages": TOOL_TALK, "tools": TOOLS}))
+    assert '"name": "find"' in call
+    assert call.endswith("<|im_end|>")
+    assert reply == "In the garden.<|im_end|>"
+
+
+@pytest.mark.parametrize("teach", ["assistant", "all"])
+def test_a_reply_that_is_marked_does_not_teach(teach):
+    """OpenAI's "weight": 0 and the "train": false of others, in a conversation with tools."""
+    marked = [TOOL_TALK[0], TOOL_TALK[1] | {"weight": 0}, *TOOL_TALK[2:]]
+    parts = taught(load({"messages": marked, "tools": TOOLS}, teach=teach))
+    assert parts[-1].startswith("In the garden.<|im_end|>") or teach == "all"
+    assert not any('{"name": "find", "arguments"' in part for part in parts)
+    other = [TOOL_TALK[0], TOOL_TALK[1], TOOL_TALK[2], TOOL_TALK[3] | {"train": False}]
+    (call,) = taught(load({"messages": other, "tools": TOOLS}))
+    assert "In the garden." not in call
+
+
+def test_of_a_prompt_and_its_completion_the_completion_teaches():
+    """Earlier replies in a prompt are read only."""
+    store = load({"prompt": TALK[:4], "completion": "Second"}, {"prompt": "One?", "completion": "First"})
+    assert [taught(store, number) for number in (0, 1)] == [["Second<|im_end|>"], ["First<|im_end|>"]]

@@ -1,12 +1,13 @@
 """Dialogues -> tokens and which of them teach. One that is too long ends with the last reply that fits.
 
 A cut dialogue is a prefix of the whole one: what stands in it is what the template writes there, cut behind the end
-marker of a reply, so that every reply that is learnt is learnt to its end.
+marker of a reply, so that every reply that is learnt is learnt to its end. Which replies are learnt, records may say
+(`records.taught_of`); what users, systems and tools say is read only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Protocol
@@ -14,8 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..config import InputError, unknown
-from .corpus import text_key
-from .records import Message, as_messages, told, tools_of
+from .corpus import frame, text_key
+from .faults import Fault, Faults
+from .records import Message, as_messages, taught_of, text_of, told, tools_of
 from .shards import Section, TokenStore, store_in_memory
 from .sources import Document
 
@@ -32,11 +34,26 @@ class Rendered(Protocol):
     def teaches(self) -> list[bool]: ...
 
 
+@dataclass(frozen=True)
+class Plain:
+    """A text without a chat template, as `Rendered`."""
+
+    ids: list[int]
+    teaches: list[bool]
+
+
 class Renderer(Protocol):
-    """What is needed of a tokenizer to make tokens of dialogues."""
+    """What is needed of a tokenizer to make tokens of dialogues. template: None where it has no chat template."""
+
+    template: str | None
+    eos: int | None
 
     @property
     def vocab_size(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
+    def document(self, text: str) -> list[int]: ...
     def chat(self, messages: Sequence[Message], *, tools: Sequence[Any] | None = None) -> Rendered: ...
     def chat_batch(self, conversations: Sequence[Sequence[Message]]) -> Sequence[Rendered]: ...
 
@@ -45,15 +62,17 @@ class Renderer(Protocol):
 class Counts:
     """What became of the dialogues.
 
-    too_long: not even the first reply ends within the context; unanswered: nobody replies. Both are left out.
-    truncated: kept up to the last reply that fits; replies_cut: the replies that this cost, of all `replies`.
-    teaching: tokens that are learnt, of all `tokens`; bytes: of the replies that are learnt.
+    too_long: not even the first reply that is learnt ends within the context; unanswered: nobody replies; untaught: no
+    reply is to be learnt. All are left out. truncated: kept up to the last reply that fits; replies_cut: the replies
+    that this cost, of all `replies` that are to be learnt. teaching: tokens that are learnt, of all `tokens`; bytes: of
+    the replies that are learnt.
     """
 
     dialogues: int = 0
     kept: int = 0
     too_long: int = 0
     unanswered: int = 0
+    untaught: int = 0
     truncated: int = 0
     replies: int = 0
     replies_cut: int = 0
@@ -63,58 +82,100 @@ class Counts:
 
 
 def load_dialogues(
-    documents: Iterable[Document], tokenizer: Renderer, *, context: int, teach: str = "assistant"
+    documents: Iterable[Document],
+    tokenizer: Renderer,
+    *,
+    context: int,
+    teach: str = "assistant",
+    bad_records: float = 0.0,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[TokenStore, dict[str, int]]:
     """All dialogues as one store whose `teaches` is set, and the counts of what was kept, cut and left out.
 
-    teach: assistant learns the replies with their end markers, all learns every token. Raises InputError for a record
-    that is no dialogue, and where none is left to learn from.
+    teach: assistant learns the replies with their end markers, all learns every token, but for replies that are marked
+    not to teach. Where the tokenizer has no chat template, a record is one prompt and its completion, spelt as plain
+    text (`spelt_plainly`). Records that are no dialogue (malformed), or that the template does not take (refused), are
+    counted so and the first told to `say`. Raises InputError where more than the share `bad_records` is at fault, and
+    where none is left to learn from.
     """
     if teach not in TEACH:
         raise unknown("value for teach:", teach, TEACH)
-    counts = Counts()
-    encoded = encode_dialogues(documents, tokenizer, counts, context=context, teach=teach)
+    counts, faults = Counts(), Faults(bad_records, say)
+    encoded = encode_dialogues(documents, tokenizer, counts, faults, context=context, teach=teach)
     store = store_in_memory(encoded, tokenizer.vocab_size)
+    faults.check(counts.dialogues)
     if not counts.teaching:
+        wrong = f" and {len(faults)} are at fault ({faults.listed})" if len(faults) else ""
         raise InputError(
             f"nothing to learn: of {counts.dialogues} dialogues {counts.too_long} are longer than context={context} "
-            f"before their first reply ends and {counts.unanswered} have no reply; raise the context or check the data"
+            f"before their first reply ends and {counts.unanswered} have no reply{wrong}; "
+            "raise the context or check the data"
         )
-    return store, asdict(counts)
+    return store, asdict(counts) | faults.counts
 
 
 def encode_dialogues(
-    documents: Iterable[Document], tokenizer: Renderer, counts: Counts, *, context: int, teach: str
+    documents: Iterable[Document], tokenizer: Renderer, counts: Counts, faults: Faults, *, context: int, teach: str
 ) -> Iterator[Section]:
     """Each dialogue that fits as one section, in order."""
     documents = iter(documents)
     while chunk := list(islice(documents, CHUNK)):
-        threads = [Thread(document) for document in chunk]
-        counts.dialogues += len(threads)
-        answered = [thread for thread in threads if thread.replies]
+        counts.dialogues += len(chunk)
+        threads: list[tuple[Document, Thread]] = []
+        for document in chunk:
+            try:
+                threads.append((document, Thread(document)))
+            except InputError as error:
+                faults.add(document, error)
+        answered = [(document, thread) for document, thread in threads if thread.replies]
         counts.unanswered += len(threads) - len(answered)
-        for thread, chat in zip(answered, _render(tokenizer, answered)):
-            section = _fit(thread, chat, counts, context=context, teach=teach)
+        for (document, thread), chat in zip(answered, _render(tokenizer, [thread for _, thread in answered])):
+            try:
+                if isinstance(chat, InputError):
+                    raise chat
+                section = _fit(thread, chat, counts, context=context, teach=teach)
+            except Fault as error:
+                faults.add(document, error)
+                continue
             if section is not None:
                 yield section
 
 
 class Thread:
-    """One dialogue on its way to tokens."""
+    """One dialogue on its way to tokens. replies: its answers; taught: which of them are to be learnt."""
 
     def __init__(self, document: Document) -> None:
-        self.where = document.where
-        self.messages: list[Message] = document.read(as_messages)
-        self.tools: list[Any] | None = document.read(tools_of)
-        self.key = text_key(
-            document.text if "text" in document.record else document.read(lambda _: told(self.messages))
-        )
-        self.replies: list[Message] = [message for message in self.messages if message["role"] == "assistant"]
+        """Raises InputError for a record that is none."""
+        record = document.record
+        self.messages: list[Message] = as_messages(record)
+        self.tools: list[Any] | None = tools_of(record)
+        self.key = text_key(text_of(record) if "text" in record else told(self.messages))
+        may_teach = taught_of(record)
+        places = [place for place, message in enumerate(self.messages) if message["role"] == "assistant"]
+        self.replies: list[Message] = [self.messages[place] for place in places]
+        self.taught = [may_teach[place] for place in places]
+
+    def spans(self, teaches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where replies begin and end among tokens of which theirs are marked. Raises Fault where only some of them are
+        learnt and nobody could say which they are."""
+        begins = np.flatnonzero(teaches & ~np.append(False, teaches[:-1]))
+        ends = np.flatnonzero(teaches & ~np.append(teaches[1:], False)) + 1
+        if len(ends) != len(self.replies):
+            if not all(self.taught):
+                raise Fault(
+                    "refused",
+                    f"{len(self.replies)} replies, some marked not to teach, are {len(ends)} stretches of what the "
+                    "chat template writes, so that nobody can say which is which; remove the marks or the record",
+                )
+            self.taught = [True] * len(ends)
+        return begins, ends
 
 
-def _render(tokenizer: Renderer, threads: list[Thread]) -> list[Rendered]:
-    """Ids and what teaches of whole dialogues. Raises InputError naming the record that the template refuses."""
+def _render(tokenizer: Renderer, threads: list[Thread]) -> list[Rendered | Fault]:
+    """Ids and what teaches of whole dialogues, or why the template refuses one."""
     plain = [thread.messages for thread in threads if not thread.tools]
+    if tokenizer.template is None:
+        return [_render_one(tokenizer, thread) for thread in threads]
     try:
         batch = iter(tokenizer.chat_batch(plain) if plain else ())
     except InputError:
@@ -122,29 +183,63 @@ def _render(tokenizer: Renderer, threads: list[Thread]) -> list[Rendered]:
     return [_render_one(tokenizer, thread) if thread.tools or batch is None else next(batch) for thread in threads]
 
 
-def _render_one(tokenizer: Renderer, thread: Thread) -> Rendered:
+def _render_one(tokenizer: Renderer, thread: Thread) -> Rendered | Fault:
     try:
-        return tokenizer.chat(thread.messages, tools=thread.tools)
+        if tokenizer.template is not None:
+            return tokenizer.chat(thread.messages, tools=thread.tools)
+        return _plain(tokenizer, thread)
     except InputError as error:
-        raise InputError(f"{thread.where}: {error}") from None
+        return Fault("refused", str(error))
+
+
+def _plain(tokenizer: Renderer, thread: Thread) -> Plain:
+    """A prompt and its completion without a chat template."""
+    last = thread.messages[-1]["role"] == "assistant"
+    if not last or thread.tools or any(thread.taught[:-1]):
+        raise Fault(
+            "refused",
+            "without a chat template, which this tokenizer lacks, wanted a prompt and one completion, and no tools",
+        )
+    thread.replies, thread.taught = thread.replies[-1:], thread.taught[-1:]
+    prompt, answer = spelt_plainly(tokenizer, [thread.messages])[0]
+    return Plain([*prompt, *answer], [False] * len(prompt) + [True] * len(answer))
+
+
+def spelt_plainly(tokenizer: Renderer, conversations: Sequence[Sequence[Message]]) -> list[tuple[list[int], list[int]]]:
+    """Conversations that end with an answer, as texts without a chat template: the ids of the prompt, as generation
+    spells it, and of the answer with the end of a text. A prompt of several messages is a line for each.
+
+    Raises InputError where the tokenizer has no end of a text.
+    """
+    if tokenizer.eos is None:
+        raise InputError("this tokenizer has neither a chat template nor an eos_token to end an answer; name another")
+    before, _ = frame(tokenizer)
+    prompts = [told(said[:-1]) + "\n" * (len(said) > 2) for said in conversations]
+    answers = [told(said[-1:]) for said in conversations]
+    asked, said = tokenizer.encode_batch(prompts), tokenizer.encode_batch(answers)
+    return [([*before, *x], [*y, tokenizer.eos]) for x, y in zip(asked, said)]
 
 
 def _fit(thread: Thread, chat: Rendered, counts: Counts, *, context: int, teach: str) -> Section | None:
-    """The dialogue up to the last reply that ends within the context; None where not even one does."""
+    """The dialogue up to the last reply that ends within the context; None where it then teaches nothing."""
     ids, teaches = np.array(chat.ids), np.array(chat.teaches, bool)
-    ends = np.flatnonzero(teaches & ~np.append(teaches[1:], False)) + 1
+    begins, ends = thread.spans(teaches)
+    taught = np.array(thread.taught)
     fitting = int((ends <= context).sum())
-    counts.replies += len(ends)
-    counts.replies_cut += len(ends) - fitting
-    if not fitting:
-        counts.too_long += 1
+    counts.replies += int(taught.sum())
+    counts.replies_cut += int(taught[fitting:].sum())
+    if not taught[:fitting].any():
+        counts.too_long += bool(taught.any())
+        counts.untaught += not taught.any()
         return None
+    silent = np.zeros(len(ids), bool)
+    for begin, end in zip(begins[~taught], ends[~taught]):
+        silent[begin:end] = True
     if len(ids) > context:
-        ids, teaches = ids[: ends[fitting - 1]], teaches[: ends[fitting - 1]]
+        ids = ids[: ends[fitting - 1]]
         counts.truncated += fitting < len(ends)
-    if teach == "all":
-        teaches = np.arange(len(ids)) > 0
-    size = sum(len(reply["content"].encode()) for reply in thread.replies[:fitting])
+    teaches = (teaches if teach == "assistant" else np.arange(len(teaches)) > 0)[: len(ids)] & ~silent[: len(ids)]
+    size = sum(len(reply["content"].encode()) for reply, learnt in zip(thread.replies[:fitting], taught) if learnt)
     counts.kept += 1
     counts.tokens += len(ids)
     counts.teaching += int(teaches[1:].sum())

@@ -24,6 +24,8 @@ ROLES = {
 }  # fmt: skip
 # The lists of turns: ours and OpenAI's, ShareGPT's, and task dialogues'.
 THREADS = ("messages", "conversations", "turns")
+# What tells of a reply whether it is learnt, as OpenAI and others have it.
+MARKS = ("train", "weight")
 # One question and one answer.
 PAIRS = (
     ("prompt", "completion"), ("prompt", "response"), ("instruction", "output"), ("instruction", "response"),
@@ -91,12 +93,39 @@ def as_messages(record: Record) -> list[Message]:
     """
     for key in THREADS:
         if key in record:
-            return _thread(record[key], key)
+            return messages_of(record[key], key)
     pair = _pair(record)
     if pair is None:
         raise InputError(f"a record with the keys {', '.join(map(str, record)) or '(none)'}; wanted one of {WANTED}")
     asked, answered = pair
     return [*_half(asked, "user"), *_half(answered, "assistant")]
+
+
+def taught_of(record: Record) -> list[bool]:
+    """Which of its messages (`as_messages`) may teach: replies, unless marked with "train": false or "weight": 0; of a
+    prompt and its completion those of the completion, and of the prompt what is marked with the opposite.
+
+    Raises InputError for other marks, and for one that asks of somebody else's message to teach.
+    """
+    messages = as_messages(record)
+    threads = [record[key] for key in THREADS if key in record][:1] or list(_pair(record) or ())
+    halves = [[half] if isinstance(half, str) else half for half in threads]
+    asked = sum(map(len, halves[:-1]))
+    turns = enumerate(zip([turn for half in halves for turn in half], messages))
+    return [_may_teach(turn, message, number, number >= asked) for number, (turn, message) in turns]
+
+
+def _may_teach(turn: Any, message: Message, number: int, unmarked: bool) -> bool:
+    marks = [(key, turn[key]) for key in MARKS if isinstance(turn, Mapping) and turn.get(key) is not None]
+    for key, mark in marks:
+        if mark not in (0, 1) or isinstance(mark, str):
+            raise InputError(f'"{key}" of message {number} is {_kind(mark)}, wanted true or false, 1 or 0')
+        if mark and message["role"] != "assistant":
+            raise InputError(
+                f'"{key}": {json.dumps(mark)} marks message {number}, which {message["role"]} says; only replies '
+                "teach, unless teach=all; remove it"
+            )
+    return message["role"] == "assistant" and (all(mark for _, mark in marks) if marks else unmarked)
 
 
 def tools_of(record: Record) -> list[Any] | None:
@@ -132,10 +161,11 @@ def _half(value: Any, role: str) -> list[Message]:
     """One side of a pair: a string is said by `role`, a list of messages speaks for itself."""
     if isinstance(value, str):
         return [{"role": role, "content": value}]
-    return _thread(value, "prompt" if role == "user" else "completion")
+    return messages_of(value, "prompt" if role == "user" else "completion")
 
 
-def _thread(turns: Any, key: str) -> list[Message]:
+def messages_of(turns: Any, key: str) -> list[Message]:
+    """A list of turns as messages. key: where it stood, for errors. Raises InputError naming it."""
     if isinstance(turns, str) or not isinstance(turns, Sequence):
         raise InputError(f'"{key}" is {_kind(turns)}, wanted a list of messages')
     messages = [_message(turn, number, key) for number, turn in enumerate(turns)]

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from ..batch import IGNORE, Batch, Loss
 
-Objective = Callable[[Any, Batch], Loss]
+Objective = Callable[[Any, Any], Loss]  # of a model and a batch, which its collator has made for it
 
 
 def mean(loss: Loss, targets: int) -> Tensor:
@@ -68,7 +68,7 @@ def cross_entropy(model: Any, batch: Batch, *, head: str = "lm", chunk: int = 20
     loss, correct, plain = cross_entropy_sum(hidden, targets, model.heads[head], chunk, smoothing)
     count = len(targets)
     metrics = {"accuracy": (correct, count)} | ({"nll": (plain, count)} if smoothing else {})
-    return Loss(terms={"loss": (loss, count)} | _balance(model, count), metrics=metrics)
+    return Loss(terms={"loss": (loss, count)} | balance(model, count), metrics=metrics)
 
 
 POOLED = {"classify"}  # heads that are given one vector a text
@@ -79,7 +79,7 @@ def _source(batch: Batch) -> dict[str, Any]:
     return {} if batch.source is None else {"source": batch.source, "source_view": batch.source_view}
 
 
-def _balance(model: Any, count: int) -> dict[str, tuple[Tensor, int]]:
+def balance(model: Any, count: int) -> dict[str, tuple[Tensor, int]]:
     """The auxiliary loss of experts, weighed by the targets of this part of a step."""
     found = model.imbalance() if model.training else None
     return {} if found is None else {"balance": (model.config.balance * found * count, count)}

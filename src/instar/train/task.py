@@ -6,13 +6,13 @@ Objectives differ here, in their collators, and nowhere else: one loop and one l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any
 
 from ..batch import Batch
 from ..config import InputError, ModelConfig
-from ..config.options import ClassifyOptions, PretrainOptions, SftOptions
+from ..config.options import ClassifyOptions, PretrainOptions, SftOptions, TrainOptions
 from ..data.collate import Collate
 from ..data.corpus import frame, load_tokens, read
 from ..data.dialogues import load_dialogues
@@ -25,6 +25,7 @@ from ..data.shards import TokenStore
 from ..data.spans import FRAME, DenoiseCollate, SpanCollate
 from ..text.tokenizer import Tokenizer
 from ..text.words import Words
+from .objectives import Objective
 
 Store = Any  # TokenStore, Pairs or Labelled: what documents are, is known to the collator alone
 Collator = Callable[..., Batch]
@@ -33,7 +34,11 @@ Collator = Callable[..., Batch]
 @dataclass(frozen=True)
 class Task:
     """store: all documents; counts: what became of them; rows: of a part of the store; collate: a part of the store,
-    and whether every batch must have one width -> the collator; head: which head of the model answers."""
+    and whether every batch must have one width -> the collator; head: which head of the model answers; objective: what
+    is learnt, by default cross-entropy; figures: held-out means -> what the report says of them; notes: what is told of
+    the data at the start; tell: held-out means in words; unit: what the report calls the number of targets; before:
+    whether samples are taken before the first step too; begin: called once with the stage when its model is born;
+    copies: models in memory besides the one that learns."""
 
     store: Store
     counts: Mapping[str, Any]
@@ -41,6 +46,14 @@ class Task:
     collate: Callable[[Store, bool], Collator]
     head: str = "lm"
     names: Sequence[str] = ()  # of labels
+    objective: Callable[[TrainOptions], Objective] | None = None
+    figures: Callable[[Mapping[str, float]], dict[str, Any]] | None = None
+    notes: Sequence[str] = ()
+    tell: Callable[[Mapping[str, float]], str] | None = None
+    unit: str = "teaching_tokens"
+    before: bool = False
+    begin: Callable[..., None] | None = None
+    copies: int = 0
 
 
 def causal(options: PretrainOptions, tokenizer: Tokenizer, config: ModelConfig) -> Task:
@@ -52,8 +65,12 @@ def causal(options: PretrainOptions, tokenizer: Tokenizer, config: ModelConfig) 
 def dialogues(options: SftOptions, tokenizer: Tokenizer) -> Task:
     """Predict the replies of dialogues."""
     context = options.train.context
-    store, counts = load_dialogues(read(options.data), tokenizer, context=context, teach=options.teach)
-    return _next(store, counts, options, tokenizer)
+    notes: list[str] = []
+    store, counts = load_dialogues(
+        read(options.data), tokenizer, context=context, teach=options.teach, bad_records=options.bad_records,
+        say=notes.append,
+    )  # fmt: skip
+    return replace(_next(store, counts, options, tokenizer), notes=notes)
 
 
 def _next(

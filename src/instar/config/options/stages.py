@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from ..presets import preset
 from ..shape import ModelConfig
 from .screen import REQUIRED, Machine, Screen
-from .training import CheckpointOptions, EvaluateOptions, TrainOptions
+from .training import CheckpointOptions, EvaluateOptions, LoraOptions, TrainOptions
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class PretrainOptions(Machine):
     # what the model learns to say: causal, the next token; masked, the hidden ones; span, spans that were cut out;
     # denoise, the text behind a damaged one; seq2seq, the target of a source
     objective: Literal["causal", "masked", "span", "denoise", "seq2seq"] = "causal"
+
     noise: NoiseOptions = field(default_factory=NoiseOptions)
     # seq2seq: the key of a record's source
     source: str = "source"
@@ -58,6 +59,7 @@ class PretrainOptions(Machine):
     packing: Literal["windows", "best-fit"] = "windows"
     # go on from the newest checkpoint of --out
     resume: bool = False
+
     model: ModelConfig = field(default_factory=lambda: preset("nano"))
     train: TrainOptions = field(default_factory=TrainOptions)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
@@ -74,17 +76,24 @@ class SftOptions(Machine):
     data: tuple[str, ...] = field(default=(), metadata=REQUIRED)
     # folder that is written
     out: str = field(default="", metadata=REQUIRED)
-    # assistant teaches only the replies; all teaches every token
+    # assistant teaches only the replies with their ends, of a prompt and its completion only the completion; all
+    # teaches every token. In neither do replies that are marked with "train": false or "weight": 0
     teach: Literal["assistant", "all"] = "assistant"
+    # noise on the embeddings in training, uniform in +-this / sqrt(tokens x width) (NEFTune); 5 is usual, 0 is off
+    neftune: float = 0.0
+    # share of the records that may be at fault: they are left out, counted and told; more of them end the run
+    bad_records: float = 0.01
     # share of the documents that is kept for evaluation, chosen by hash
     held_out: float = 0.02
     # best-fit packs several dialogues into a row, isolated; none gives each a row
     packing: Literal["best-fit", "none"] = "best-fit"
     # go on from the newest checkpoint of --out
     resume: bool = False
+
     train: TrainOptions = field(
         default_factory=lambda: TrainOptions(lr=2e-5, weight_decay=0.0, warmup=0.03, decay=0.97)
     )
+    lora: LoraOptions = field(default_factory=LoraOptions)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
 
@@ -107,9 +116,11 @@ class ClassifyOptions(Machine):
     held_out: float = 0.1
     # go on from the newest checkpoint of --out
     resume: bool = False
+
     train: TrainOptions = field(
         default_factory=lambda: TrainOptions(lr=1e-4, weight_decay=0.01, warmup=0.06, decay=0.94, epochs=3.0)
     )
+    lora: LoraOptions = field(default_factory=LoraOptions)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
 

@@ -82,7 +82,7 @@ class PrepareOptions(Screen):
 
 @dataclass(frozen=True)
 class PreviewOptions(Screen):
-    """Print tokens coloured by what they teach, before any training."""
+    """Print tokens coloured by what they teach, before any training: of texts, dialogues, or pairs of answers."""
 
     # run folder, Hugging Face folder or hf:org/name
     model: str = field(default="", metadata=REQUIRED)
@@ -90,7 +90,7 @@ class PreviewOptions(Screen):
     data: tuple[str, ...] = field(default=(), metadata=REQUIRED)
     # records shown
     records: int = 3
-    # tokens in one row
+    # tokens in one row; of pairs, of a prompt with one answer
     context: int = 256
     # assistant teaches only the replies; all teaches every token
     teach: Literal["assistant", "all"] = "assistant"
