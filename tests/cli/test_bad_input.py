@@ -7,6 +7,8 @@ import math
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from instar.cli import run
 
@@ -76,7 +78,7 @@ READERS = {
     "tokenizer train": ["--out", "OUT"],
     "data prepare": ["--tokenizer", "MODEL", "--out", "OUT"],
     "pretrain": ["--tokenizer", "MODEL", "--out", "OUT"],
-    "sft": ["--model", "MODEL", "--out", "OUT"],
+    "sft": ["--model", "MODEL", "--out", "OUT", "--bad-records", "0"],
     "data preview": ["--model", "MODEL"],
     "eval": ["--model", "MODEL"],
 }
@@ -164,8 +166,8 @@ def to_shards(*names):
 def to_adapter(folder):
     for name in ("model.safetensors", "config.json", "tokenizer.json"):
         (folder / name).unlink()
-    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "x", "r": 8}')
-    (folder / "adapter_model.safetensors").write_bytes(b"")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "no/such/base"}')
+    save_file({"base_model.model.x.lora_A.weight": torch.zeros(2, 2)}, folder / "adapter_model.safetensors")
 
 
 HUGE = {
@@ -191,7 +193,7 @@ MODELS = {
     "index without a map": (
         lambda f: (to_shards()(f), (f / "model.safetensors.index.json").write_text("{}")), "no weight_map", "fetch",
     ),
-    "adapter": (to_adapter, "holds an adapter (adapter_config.json)", "merge_and_unload"),
+    "adapter": (to_adapter, "was made for no/such/base, which is not there", "instar merge --base"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "holds no model.safetensors", "name a folder"),
     "huge header": (
         lambda f: (f / "model.safetensors").write_bytes((10**12).to_bytes(8, "little") + b"{}"),

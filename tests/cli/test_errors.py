@@ -22,7 +22,7 @@ def refused(result):
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["grwo"], "did you mean grow?"),
+        (["groww"], "did you mean grow?"),
         (["tokenizer", "trian"], "did you mean tokenizer train?"),
         (["tokenizer"], "train, show, compare"),
         (["generate", "--modle", "x"], "did you mean --model?"),
@@ -95,6 +95,8 @@ DATA_COMMANDS = {
     "data preview": ["--model"],
     "pretrain": ["--tokenizer", "--out"],
     "sft": ["--model", "--out"],
+    "reward": ["--model", "--out"],
+    "dpo": ["--model", "--out"],
     "eval": ["--model"],
 }
 

@@ -12,11 +12,20 @@ import torch
 from safetensors.torch import load_file
 
 from instar.config import InputError, Interrupted, load_yaml
-from instar.config.options import CheckpointOptions, EvaluateOptions, PretrainOptions, SftOptions, TrainOptions
+from instar.config.options import (
+    CheckpointOptions,
+    EvaluateOptions,
+    PretrainOptions,
+    RewardOptions,
+    SftOptions,
+    TrainOptions,
+)
 from instar.config.presets import preset
+from instar.data.branches import pair_sizes
 from instar.hub.folders import load
 from instar.text.tokenizer import Tokenizer
 from instar.train import plan, stages
+from instar.train.alignment import plan_reward
 from instar.train.objectives import cross_entropy
 
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hana")
@@ -383,3 +392,67 @@ def test_a_run_that_goes_on_keeps_the_steps_it_was_given(options, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr("instar.train.trainer.Trainer.seconds_a_step", lambda self: 50.0)
     assert stages.pretrain(replace(options, train=train, resume=True))["steps"] == 5
+
+
+@pytest.fixture
+def tuning(files, parent, tmp_path):
+    """A short SFT with noise on the embeddings, over dialogues of which two records are at fault."""
+    data = tmp_path / "some.jsonl"
+    good = (files / "dialogues.jsonl").read_text()
+    data.write_text('{"text": "no dialogue"}\n{"messages": "neither"}\n' + good)
+    return SftOptions(
+        model=str(parent), data=(str(data),), out=str(tmp_path / "sft"), held_out=0.2, dtype="fp32", quiet=True,
+        neftune=5.0, bad_records=0.1, train=replace(TRAIN, steps=6, lr=1e-3), checkpoint=CheckpointOptions(every=3),
+    )  # fmt: skip
+
+
+def test_bad_records_are_said_and_counted(tuning):
+    """A run is not lost to them: the first are named, the report has their number; beyond the limit it never starts."""
+    said = []
+    report = stages.sft(tuning, say=said.append)
+    assert (report["data"]["malformed"], report["data"]["kept"]) == (2, 40)
+    assert [line.split(": ")[0].rpartition("/")[2] for line in said if line.startswith("left out")] == [
+        "some.jsonl, record 1", "some.jsonl, record 2",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"2 of 42 records .* bad_records=0.01 allows: 2 malformed, first .*record 1"):
+        stages.sft(replace(tuning, out=tuning.out + "2", bad_records=0.01))
+
+
+def test_noise_on_embeddings_is_part_of_the_run(tuning, tmp_path):
+    """NEFTune changes what is learnt, is no part of what is measured, and a run that goes on draws the same noise."""
+    stages.sft(tuning)
+    stages.sft(replace(tuning, out=str(tmp_path / "plain"), neftune=0.0))
+    run = tmp_path / "sft"
+    whole, plain = (load_file(tmp_path / name / "model.safetensors") for name in ("sft", "plain"))
+    assert not all(torch.equal(whole[name], plain[name]) for name in whole)
+    report = json.loads((run / "report.json").read_text())
+    shutil.rmtree(run / "checkpoints" / "step-000000006")
+    for name in ("report.json", "model.safetensors"):
+        (run / name).unlink()
+    again = stages.sft(replace(tuning, resume=True))
+    assert again["held_out_loss"] == report["held_out_loss"]
+    resumed = load_file(run / "model.safetensors")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf")])
+def test_noise_that_means_nothing_is_refused(tuning, alpha):
+    """A negative or endless amount is no amount."""
+    with pytest.raises(InputError, match=r"neftune=.*; wanted 0, for none, or more"):
+        stages.sft(replace(tuning, neftune=alpha))
+
+
+def test_rows_of_pairs_may_be_wider_than_a_text(parent, tmp_path):
+    """A pair is longer than its prompt with one answer, which the context bounds: rows take as many tokens as the
+    longest pair, and a step as many tokens as it was told to."""
+    pairs = [{"prompt": "Ada?", "chosen": "ball " * n, "rejected": "cup " * n} for n in range(12, 24)]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    options = RewardOptions(
+        model=str(parent), data=(str(tmp_path / "pairs.jsonl"),), out=str(tmp_path / "reward"), dtype="fp32",
+        held_out=0.0, train=replace(TRAIN, context=60, batch_tokens=480, micro_tokens=160),
+    )  # fmt: skip
+    stage = stages.stage_of(options, plan_reward, say=print)
+    longest = int(pair_sizes(stage.learnt).max())
+    assert stage.learnt.lengths.max() + 1 == longest == stage.width > 60
+    assert (stage.loader.batch_rows, stage.loader.micro_rows) == (480 // longest, 160 // longest)
+    assert longest >= next(stage.loader).tokens.shape[1] > 60 - 16

@@ -20,13 +20,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from instar.batch import IGNORE, Batch, View
+from instar.batch import IGNORE, Batch, PreferencePairs, View
 from instar.config import ModelConfig
 from instar.config.options import TrainOptions
 from instar.data.loader import Loader
 from instar.model.transformer import Transformer
 from instar.train.dist import join
 from instar.train.objectives import cross_entropy
+from instar.train.preferences import bradley_terry, direct_preference
 from instar.train.trainer import Trainer
 
 VOCAB, ROWS = 37, 8
@@ -60,8 +61,55 @@ def pad_pairs(rows):
     return replace(batch, source=batch.tokens, source_view=batch.view)
 
 
+def make_pairs():
+    """(prompt, chosen, rejected) of unequal lengths, with a margin and the log-probabilities of a reference."""
+    generator = torch.Generator().manual_seed(12)
+
+    def text(number, most):
+        return torch.randint(0, VOCAB, (1 + number % most,), generator=generator)
+
+    return [
+        (text(n, 5), text(3 * n, 7), text(5 * n, 11), n % 4 / 4, -torch.rand(2, generator=generator).double() * 20)
+        for n in range(3 * ROWS)
+    ]
+
+
+def pad_answers(rows):
+    """Two answers a pair, each in a line of its own behind its prompt."""
+    texts = [(prompt, said) for prompt, chosen, rejected, *_ in rows for said in (chosen, rejected)]
+    shape = (len(texts), max(len(prompt) + len(said) for prompt, said in texts))
+    tokens, targets, answer = (torch.full(shape, value) for value in (0, IGNORE, -1))
+    for number, (prompt, said) in enumerate(texts):
+        tokens[number, : len(prompt) + len(said)] = torch.cat((prompt, said))
+        places = slice(len(prompt) - 1, len(prompt) + len(said) - 1)
+        targets[number, places], answer[number, places] = said, number
+    ends = torch.tensor([len(prompt) + len(said) for prompt, said in texts])
+    return PreferencePairs(
+        tokens, targets, View(keep=torch.arange(shape[1]) < ends[:, None]), answer=answer,
+        last=torch.arange(len(texts)) * shape[1] + ends - 1, margin=torch.tensor([row[3] for row in rows]),
+        reference=torch.cat([row[4] for row in rows]),
+    )  # fmt: skip
+
+
 def collate(name):
-    return pad_pairs if name == "seq2seq" else pad
+    return {"seq2seq": pad_pairs, "reward": pad_answers, "dpo": pad_answers}.get(name, pad)
+
+
+def rewards_by_definition(model, batch):
+    """The mean over pairs of -log sigmoid(r_c - r_r - margin) + 0.1 (r_c + r_r)^2."""
+    said = model.heads["classify"](model.hidden(batch.tokens, view=batch.view).flatten(0, 1)[batch.last])
+    chosen, rejected = said.view(-1, 2).unbind(1)
+    return (-F.logsigmoid(chosen - rejected - batch.margin) + 0.1 * (chosen + rejected) ** 2).mean()
+
+
+def preferences_by_definition(model, batch):
+    """The mean over pairs of -log sigmoid(0.3 h) - 0.2 log p_c / tokens, log p added up answer by answer."""
+    logprobs = model(batch.tokens, view=batch.view).log_softmax(-1)
+    said = logprobs.gather(-1, batch.targets.clamp(min=0)[..., None]).squeeze(-1)
+    sums = torch.stack([said[batch.answer == number].sum() for number in range(batch.answers)])
+    lengths = torch.stack([(batch.answer == number).sum() for number in range(batch.answers)])
+    gained = (sums - batch.reference).view(-1, 2)
+    return (-F.logsigmoid(0.3 * (gained[:, 0] - gained[:, 1])) - 0.2 * (sums / lengths)[0::2]).mean()
 
 
 def by_definition(model, batch, smoothing=0.0):
@@ -81,6 +129,8 @@ OBJECTIVES = {
     "seq2seq": (
         partial(cross_entropy, smoothing=0.1), make_rows(1.0), partial(by_definition, smoothing=0.1),
     ),
+    "reward": (bradley_terry(centering=0.1), make_pairs(), rewards_by_definition),
+    "dpo": (direct_preference(None, beta=0.3, nll=0.2), make_pairs(), preferences_by_definition),
 }  # fmt: skip
 
 
@@ -89,6 +139,7 @@ SHAPES = {
     "experts": replace(CONFIG, experts=8, d_expert=16, balance=0.0),
     "masked": replace(CONFIG, causal=False, heads_of=("masked",), head_bias=True),
     "seq2seq": replace(CONFIG, encoder_layers=1, start=0),
+    "reward": replace(CONFIG, heads_of=("classify",), labels=1, pooling="last"),
 }
 
 

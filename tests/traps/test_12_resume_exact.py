@@ -8,16 +8,25 @@ import json
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 
 import pytest
 import torch
 
 from instar.config import Interrupted
-from instar.config.options import CheckpointOptions, EvaluateOptions, PretrainOptions, SftOptions, TrainOptions
+from instar.config.options import (
+    CheckpointOptions,
+    DpoOptions,
+    EvaluateOptions,
+    PretrainOptions,
+    RewardOptions,
+    SftOptions,
+    TrainOptions,
+)
 from instar.config.presets import preset
 from instar.text.tokenizer import Tokenizer
-from instar.train import stages
+from instar.train import preferences, stages
 from instar.train.checkpoint import Checkpoints
 from instar.train.commit import verify
 from instar.train.objectives import cross_entropy
@@ -86,6 +95,11 @@ def files(tmp_path_factory):
     ]
     (folder / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     (folder / "dialogues.jsonl").write_text("".join(json.dumps({"messages": turns}) + "\n" for turns in asked))
+    compared = [
+        {"prompt": turns[:1], "chosen": turns[1]["content"], "rejected": f"Not {a}."}
+        for turns, (a, _) in zip(asked, pairs)
+    ]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in compared))
     Tokenizer.train(texts, 300).save(folder / "tokenizer")
     stages.pretrain(pretraining(folder, folder / "parent", "fp32"))
     return folder
@@ -106,26 +120,42 @@ def teaching(files, out, dtype):
     )  # fmt: skip
 
 
+def comparing(options, files, out, dtype):
+    """A stage that learns from pairs, with the model's own dropout on."""
+    return options(
+        model=str(files / "parent"), data=(str(files / "pairs.jsonl"),), out=str(out), held_out=0.2, dtype=dtype,
+        quiet=True, dropout=True, train=replace(TRAIN, context=64, batch_tokens=256, micro_tokens=128),
+        evaluate=EvaluateOptions(every=3, samples=0), checkpoint=CheckpointOptions(every=4),
+    )  # fmt: skip
+
+
+# stage -> its options, what runs it, and where what it computes in every pass is looked up
+STAGES = {
+    "pretrain": (pretraining, stages.pretrain, (stages, "cross_entropy")),
+    "sft": (teaching, stages.sft, (stages, "cross_entropy")),
+    "reward": (partial(comparing, RewardOptions), stages.reward, (preferences, "pair_loss")),
+    "dpo": (partial(comparing, DpoOptions), stages.dpo, (preferences, "pair_loss")),
+}
 TRAIN = TrainOptions(context=32, batch_tokens=128, micro_tokens=64, steps=9, lr=3e-3)
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-@pytest.mark.parametrize("stage", ["pretrain", "sft"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_that_was_stopped_is_the_same_run(files, tmp_path, monkeypatch, stage, dtype):
     """T10, T17. SIGUSR1 in the middle of step 6, from files to folders: every tensor of the last checkpoint, the model,
     and every line of the log are bit for bit those of the run that was not stopped."""
-    plan, run = {"pretrain": (pretraining, stages.pretrain), "sft": (teaching, stages.sft)}[stage]
+    plan, run, place = STAGES[stage]
     options = plan(files, tmp_path / "parts", dtype)
     run(replace(options, out=str(tmp_path / "whole")))
-    usual, calls = stages.cross_entropy, []
+    usual, calls = getattr(*place), []
 
-    def interrupted(model, batch, **named):
-        calls.append(model.training)
+    def interrupted(*given, **named):
+        calls.append(torch.is_grad_enabled())
         if sum(calls) == 11:
             os.kill(os.getpid(), signal.SIGUSR1)
-        return usual(model, batch, **named)
+        return usual(*given, **named)
 
-    monkeypatch.setattr(stages, "cross_entropy", interrupted)
+    monkeypatch.setattr(*place, interrupted)
     with pytest.raises(Interrupted, match="stopped at step 6 of 9"):
         run(options)
     monkeypatch.undo()
@@ -135,6 +165,9 @@ def test_a_stage_that_was_stopped_is_the_same_run(files, tmp_path, monkeypatch, 
     assert [step for step, *_ in outcomes[0]["log"]] == list(range(1, 10))
     for name in outcomes[0]:
         assert outcomes[0][name] == outcomes[1][name], name
+
+
+COUNTS = ("training_loss", "held_out_loss", "tokens", "teaching_tokens", "pairs")
 
 
 def outcome(run):
@@ -147,5 +180,5 @@ def outcome(run):
         "files": {name: entry for name, entry in verify(last)["files"].items() if name != "trainer.json"},
         "random": json.loads((last / "trainer.json").read_text())["random"],
         "model": (run / "model.safetensors").read_bytes(),
-        "report": [report[name] for name in ("training_loss", "held_out_loss", "tokens", "teaching_tokens")],
+        "report": [report.get(name) for name in COUNTS],
     }

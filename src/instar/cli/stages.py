@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..config import unknown
+from ..config import InputError, unknown
 from ..config.flags import parse
 from ..config.options import ClassifyOptions, PretrainOptions, SftOptions
 from ..config.recipe import pretrain_start
@@ -31,7 +31,7 @@ def pretrain(arguments: list[str]) -> None:
     from ..train import stages
 
     screen = Screen(options)
-    _finish(screen, stages.pretrain(options, say=screen.say), options.out)
+    finish(screen, stages.pretrain(options, say=screen.say), options.out)
 
 
 def sft(arguments: list[str]) -> None:
@@ -40,7 +40,7 @@ def sft(arguments: list[str]) -> None:
     from ..train import stages
 
     screen = Screen(options)
-    _finish(screen, stages.sft(options, say=screen.say), options.out)
+    finish(screen, stages.sft(options, say=screen.say), options.out)
 
 
 def classify(arguments: list[str]) -> None:
@@ -49,33 +49,43 @@ def classify(arguments: list[str]) -> None:
     from ..train import stages
 
     screen = Screen(options)
-    _finish(screen, stages.classify(options, say=screen.say), options.out)
+    finish(screen, stages.classify(options, say=screen.say), options.out)
 
 
 def plan(arguments: list[str]) -> None:
     """What a stage will take on this machine; takes the command line of that stage and writes nothing."""
+    from . import alignment
+
     readers: dict[str, Callable[..., Any]] = {
         "pretrain": pretrain_options, "sft": sft_options, "classify": classify_options,
+        "reward": alignment.reward_options, "dpo": alignment.dpo_options,
     }  # fmt: skip
     name = arguments[0] if arguments else ""
     if name in ("", "-h", "--help"):
         sys.stdout.write(USAGE + "\n")
         raise SystemExit(0 if name else 2)
+    if name in ("ppo", "grpo"):
+        raise InputError(
+            f"instar plan cannot foresee {name}, whose batches are answers that no one has given yet; measure it: run "
+            f"instar {name} with --train.steps 2 and another --out, whose report.json has seconds, and memory by model"
+        )
     if name not in readers:
         raise unknown("command to plan", name, readers)
     options = readers[name](arguments[1:], f"instar plan {name}")
+    from ..train import alignment as aligned
     from ..train import plan as plans
     from ..train.forecast import forecast
     from ..train.stages import stage_of
 
     screen = Screen(options)
-    report = forecast(stage_of(options, getattr(plans, f"plan_{name}"), say=screen.say))
+    home = plans if hasattr(plans, f"plan_{name}") else aligned
+    report = forecast(stage_of(options, getattr(home, f"plan_{name}"), say=screen.say))
     for drawing in _forecast_tables(report):
         screen.show(drawing)
     screen.finish(report)
 
 
-USAGE = """usage: instar plan pretrain|sft|classify OPTIONS of that command
+USAGE = """usage: instar plan pretrain|sft|classify|reward|dpo OPTIONS of that command
 
 What it will take before it starts: weights, bytes by part, optimizer steps, tokens, and the time as a short measurement
 on this machine gives it. Nothing is written."""
@@ -83,11 +93,14 @@ on this machine gives it. Nothing is written."""
 
 def _forecast_tables(report: dict[str, Any]) -> list[Any]:
     size = report["bytes"]
-    names = ("weights", "gradients", "moments", "activations", "logits", "work", "needed", "peak", "free")
+    names = ["weights", "gradients", "moments", "activations", "logits", "work", "needed", "peak", "free"]
+    if size["reference"]:
+        names.insert(1, "reference")
     seconds = report["seconds"]
     time = "not measured: it does not fit" if seconds is None else f"{seconds / 60:.1f} minutes"
     figures: list[list[Any]] = [
         ["weights of the model", report["parameters"]],
+        *([["of them learn", report["trained"]]] if report["frozen"] else []),
         ["optimizer steps", report["steps"]],
         ["of them warm-up", report["warmup_steps"]],
         ["tokens a step", report["tokens_per_step"]],
@@ -109,7 +122,7 @@ def _forecast_tables(report: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _finish(screen: Screen, report: dict[str, Any], out: str) -> None:
+def finish(screen: Screen, report: dict[str, Any], out: str) -> None:
     figures = [
         [name.replace("_", " "), value] for name, value in report.items() if isinstance(value, (int, float, str))
     ]

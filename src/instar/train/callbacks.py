@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -29,6 +29,11 @@ from .trainer import Record, Trainer
 
 Say = Callable[[str], None]
 PLAIN_SECONDS = 10.0
+# what a stage that learns from rewards tells besides
+REWARDED = {
+    "reward": "reward", "kl_answer": "KL", "entropy": "entropy", "clip_fraction": "clipped",
+    "value_error": "value error", "length": "length",
+}  # fmt: skip
 
 
 class Progress:
@@ -67,6 +72,27 @@ class Progress:
             self._say(f"{self.title}: step {trainer.step}/{trainer.steps}, {_figures(record)}, {left:.0f} s left")
 
 
+@contextmanager
+def counting(title: str, total: int, say: Say, *, live: bool | None = None) -> Iterator[Callable[[int], None]]:
+    """Work that comes before the steps: a bar, or a line every ten seconds, as of `Progress`; gives what is to be
+    called with how many more are done."""
+    bar = _bar() if (sys.stderr.isatty() if live is None else live) else None
+    done, spoken = 0, time.perf_counter()
+    task = bar.add_task(title, total=total, figures="") if bar else None
+
+    def each(more: int) -> None:
+        nonlocal done, spoken
+        done += more
+        if bar and task is not None:
+            bar.advance(task, more)
+        elif time.perf_counter() - spoken >= PLAIN_SECONDS:
+            spoken = time.perf_counter()
+            say(f"{title}: {done:,} of {total:,}")
+
+    with bar or nullcontext():
+        yield each
+
+
 def _bar() -> Bar:
     columns = (
         TextColumn("{task.description}"),
@@ -79,7 +105,8 @@ def _bar() -> Bar:
 
 def _figures(record: Record) -> str:
     loss = "no targets" if record["loss"] is None else f"loss {record['loss']:.3f}"
-    return f"{loss}, {record['tokens_per_second']:,.0f} tokens/s, lr {record['lr']:.1e}"
+    told = [f"{word} {record[name]:.3g}" for name, word in REWARDED.items() if record.get(name) is not None]
+    return ", ".join([loss, *told, f"{record['tokens_per_second']:,.0f} tokens/s", f"lr {record['lr']:.1e}"])
 
 
 class MetricsLog:
@@ -139,23 +166,28 @@ class HeldOut:
         return sums.means(values) | {"targets": int(values[len(values) // 2])}
 
 
+def in_nats(means: Mapping[str, float]) -> str:
+    """Held-out means of a model that says tokens, in words."""
+    return f"held-out loss {means['loss']:.4f}, perplexity {math.exp(means['loss']):.2f}"
+
+
 @dataclass
 class Evaluate:
     """Every `every` steps and after the last one, the held-out means, put into the step's record as held_out_loss,
-    held_out_accuracy, ..."""
+    held_out_accuracy, ... tell: the means in words."""
 
     held_out: HeldOut | None
     every: int
     say: Say
     means: dict[str, float] | None = None
+    tell: Callable[[Mapping[str, float]], str] = in_nats
 
     def __call__(self, trainer: Trainer, record: Record) -> None:
         if not _due(trainer, self.every) or self.held_out is None:
             return
         self.means = self.held_out.measure(trainer.model, trainer.objective, trainer.ranks)
         record.update({f"held_out_{name}": value for name, value in self.means.items() if name != "targets"})
-        loss = self.means["loss"]
-        self.say(f"step {trainer.step:,}: held-out loss {loss:.4f}, perplexity {math.exp(loss):.2f}")
+        self.say(f"step {trainer.step:,}: {self.tell(self.means)}")
 
     def measure(self, trainer: Trainer) -> dict[str, float] | None:
         """The means of the last step; None where nothing is held out."""
@@ -186,7 +218,12 @@ class Samples:
         self._file = Jsonl(self.path, self.say)
 
     def __call__(self, trainer: Trainer, record: Record) -> None:
-        if not _due(trainer, self.every) or not self.prompts:
+        if _due(trainer, self.every):
+            self.take(trainer)
+
+    def take(self, trainer: Trainer) -> None:
+        """What the model says as it is now."""
+        if not self.prompts:
             return
         trainer.model.eval()
         with _uncompiled() if trainer.options.compile else nullcontext():

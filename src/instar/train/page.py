@@ -26,6 +26,8 @@ PAGE = "report.html"
 SMALL = (376, 190)
 EVALUATIONS = 12  # whose samples are shown
 RECENT = 20  # steps whose mean is the final training loss
+SIDES = {"chosen": "smooth", "rejected": "held-out"}  # the answers of a pair -> how their curves are drawn
+PAIRED = ("reward", "dpo")  # stages that learn from pairs of answers
 Card = tuple[str, str, str]  # label, value, note
 
 
@@ -103,12 +105,21 @@ def cards(run: History) -> list[Card]:
         _card("time in steps", report.get("seconds", last.get("seconds")), seconds),
         _card("tokens/s", report.get("tokens_per_second", last.get("tokens_per_second")), count),
         _card("training loss", mean_of_last(run.points("loss"), RECENT), figure, f"mean of the last {RECENT} steps"),
-        _card("held-out loss", loss, figure, "nats per token"),
-        _card("perplexity", perplexity(loss), figure, "held out"),
+        _card("held-out loss", loss, figure, _unit(run)),
+        _card("perplexity", None if _paired(run) else perplexity(loss), figure, "held out"),
+        *([_card("pairs in order", report.get("held_out_accuracy"), figure, "held out")] if _paired(run) else []),
         _card("bits per byte", report.get("bits_per_byte"), figure, "held out"),
         ("skipped steps", count(skipped), "gradient not finite") if skipped else None,
     ]
     return [card for card in found if card]
+
+
+def _paired(run: History) -> bool:
+    return run.stage in PAIRED
+
+
+def _unit(run: History) -> str:
+    return "of a pair" if _paired(run) else "nats per token"
 
 
 def _card(name: str, value: Any, show: Callable[[Any], str], note: str = "") -> Card | None:
@@ -126,9 +137,10 @@ def charts(run: History) -> list[Chart]:
     drawn = [
         loss_chart(run, skipped),
         chart(
-            "Accuracy", "share of tokens guessed right",
+            "Accuracy", "share of pairs in the right order" if _paired(run) else "share of tokens guessed right",
             [*_noisy(run, "accuracy"), _held_out(run, "held_out_accuracy")], zero=True, size=SMALL,
         ),
+        *_pair_charts(run),
         chart("Learning rate", "of AdamW", [Curve("", "smooth", run.points("lr"))], zero=True, size=SMALL),
         chart("Gradient norm", "before clipping", _noisy(run, "grad_norm"), marks=skipped, size=SMALL),
         chart("Speed", "tokens a second", _noisy(run, "tokens_per_second"), zero=True, size=SMALL),
@@ -136,12 +148,26 @@ def charts(run: History) -> list[Chart]:
     return [one for one in drawn if one]
 
 
+def _pair_charts(run: History) -> list[Chart | None]:
+    """How far chosen answers are ahead of rejected ones, the rewards of both, and how far DPO has gone."""
+    if not _paired(run):
+        return []
+    sides = [Curve(side, kind, smooth_points(run.points(f"reward_{side}"))) for side, kind in SIDES.items()]
+    drift = run.points("drift")
+    return [
+        chart("Margin", "rewards of chosen over rejected", [*_noisy(run, "margin"), _held_out(run, "held_out_margin")],
+              size=SMALL),
+        chart("Rewards", "smoothed", sides, size=SMALL),
+        chart("Drift", "nats an answer, below the reference", [Curve("", "smooth", smooth_points(drift))], size=SMALL),
+    ]  # fmt: skip
+
+
 def loss_chart(
     run: History, skipped: Sequence[int], title: str = "Loss", size: tuple[int, int] = (760, 300)
 ) -> Chart | None:
     """Every step faint, their mean, and what was measured on held-out data."""
     curves = [*_noisy(run, "loss"), _held_out(run, "held_out_loss")]
-    return chart(title, "nats per token", curves, marks=skipped, size=size)
+    return chart(title, _unit(run), curves, marks=skipped, size=size)
 
 
 def _noisy(run: History, name: str) -> list[Curve]:
@@ -168,8 +194,8 @@ def samples(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, str]
 
 def baselines(run: History) -> list[tuple[str, str, str, str]]:
     """(measure, the run, its first value, guessing evenly): what the figures are to be held against."""
-    rows = run.recipe.get("model", {}).get("vocab_size") or 0
-    even = math.log(rows) if rows else None
+    rows = 2 if _paired(run) else run.recipe.get("model", {}).get("vocab_size") or 0
+    even = math.log(rows) if rows and run.recipe.get("options", {}).get("loss") != "ipo" else None
     found = [
         ("training loss", run.points("loss"), even),
         ("held-out loss", run.points("held_out_loss", sparse=True), even),

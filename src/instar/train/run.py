@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,8 @@ RECIPE, REPORT, METRICS, SAMPLES, SKIPPED, CHECKPOINTS = (
 LOCK = ".lock"
 # some schedulers send the last one before they stop a job
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-NEIGHBOURS = {"grow.json"}  # what the command that runs the stages may have put there before
+REFERENCE = "reference.safetensors"  # what DPO computes before it decides anything else
+NEIGHBOURS = {"grow.json", REFERENCE}  # what may lie there before the run has written down what it is
 
 
 class RunFolder:
@@ -105,18 +105,6 @@ def versions() -> dict[str, str]:
 def now() -> str:
     """The time by the clock, to the second. Example: 2026-01-31T09:05:00+00:00"""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def folder_digest(folder: Path) -> str:
-    """sha256 of what makes a model what it is: its config, its weights, its tokenizer."""
-    total = sha256()
-    names = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-    paths = [folder / name for name in names] + sorted(folder.glob("*.safetensors"))
-    for path in paths:
-        if path.is_file():
-            with path.open("rb") as file:
-                total.update(path.name.encode() + b"\0" + file_digest(file, "sha256").digest())
-    return total.hexdigest()
 
 
 @contextmanager

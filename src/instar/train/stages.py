@@ -1,4 +1,5 @@
-"""The stages of a life that train, each a source of batches and an objective on the one loop: pretrain, sft, classify.
+"""The stages of a life that train, each a source of batches and an objective on the one loop: pretrain, sft, classify,
+reward, dpo.
 
 A stage reads folders, writes a folder that any tool of the field can load, and returns a report. It prints nothing:
 what it has to say goes to `say`, and every number it says stands in the report.
@@ -11,26 +12,33 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..config import InputError, Interrupted, to_dict
-from ..config.options import ClassifyOptions, PretrainOptions, SftOptions, TrainOptions
+from ..config.options import (
+    ClassifyOptions,
+    DpoOptions,
+    PretrainOptions,
+    RewardOptions,
+    SftOptions,
+)
 from ..data.loader import Loader
 from ..data.pairs import Pairs
 from ..hub.families import OWN, layout_of
-from ..hub.files import save_model
 from ..infer.text import generate
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
-from .callbacks import Evaluate, HeldOut, MetricsLog, Progress, Samples, Say, SkippedLog
+from .adapting import in_words, lighten, sizes
+from .alignment import plan_dpo, plan_reward
+from .budget import MARGIN, fitting, steps_of
+from .callbacks import Evaluate, HeldOut, MetricsLog, Progress, Samples, Say, SkippedLog, in_nats
 from .checkpoint import Checkpoints
 from .dist import Alone, Ranks, join, local_device
 from .jsonl import forget_after, last_losses
 from .machine import DTYPES, describe, fast_fp32, pick_device, pick_dtype
-from .objectives import cross_entropy
+from .objectives import Objective, cross_entropy
 from .page import PAGE, write_page
 from .plan import Plan, plan_classify, plan_pretrain, plan_sft
 from .run import CHECKPOINTS, METRICS, SAMPLES, SKIPPED, RunFolder, now, stop_on_signal, versions
@@ -44,27 +52,43 @@ FREE_TRAIN = {"micro_tokens", "workers", "compile", "recompute", "loss_chunk"}
 PROMPT, ANSWER = 12, 48  # tokens of a sample
 SHOWN = 24  # tokens of a piece that is told
 FULL = 4  # bytes of a weight, a gradient or a moment: all are kept in fp32
-MARGIN = 1.15  # a step also moves weights, measures now and then and saves
 RECENT = 20  # steps whose mean is the final training loss
 
 
 def pretrain(options: PretrainOptions, *, say: Say | None = None) -> Report:
     """Train a new model on texts; returns what it achieved. Raises InputError, and Interrupted after a signal."""
-    return _run(options, plan_pretrain, say or _silent)
+    return run(options, plan_pretrain, say)
 
 
 def sft(options: SftOptions, *, say: Say | None = None) -> Report:
     """Teach a model to answer from dialogues; returns what it achieved. Raises InputError, and Interrupted after a
     signal."""
-    return _run(options, plan_sft, say or _silent)
+    return run(options, plan_sft, say)
 
 
 def classify(options: ClassifyOptions, *, say: Say | None = None) -> Report:
     """Teach a model labels; returns what it achieved. Raises InputError, and Interrupted after a signal."""
-    return _run(options, plan_classify, say or _silent)
+    return run(options, plan_classify, say)
 
 
-def _run(options: Any, plan_of: Callable[[Any], Plan], say: Say) -> Report:
+def reward(options: RewardOptions, *, say: Say | None = None) -> Report:
+    """Teach a model how good an answer is, from pairs; returns what it achieved. Raises InputError, and Interrupted
+    after a signal."""
+    return run(options, plan_reward, say)
+
+
+def dpo(options: DpoOptions, *, say: Say | None = None) -> Report:
+    """Make preferred answers likelier than others; returns what it achieved. Raises InputError, and Interrupted after a
+    signal."""
+    return run(options, plan_dpo, say)
+
+
+def run(
+    options: Any, plan_of: Callable[[Any], Plan], say: Say | None = None, kind: type[Stage] | None = None
+) -> Report:
+    """One stage from its options to its report, under torchrun as one of several. kind: of the stage, where it is not
+    `Stage` itself."""
+    say = say or _silent
     folder = RunFolder(options.out, resume=options.resume)
     if folder.finished:
         say(f"{folder.path} is finished; nothing is left to do")
@@ -81,7 +105,7 @@ def _run(options: Any, plan_of: Callable[[Any], Plan], say: Say) -> Report:
         if ranks.rank == 0:
             stack.enter_context(folder.held())
             stack.callback(write_page, folder.path, say)  # of a run that was stopped, or broke, as of one that ended
-        return Stage(plan, folder, device, ranks, say if ranks.rank == 0 else _silent).run()
+        return (kind or Stage)(plan, folder, device, ranks, say if ranks.rank == 0 else _silent).run()
 
 
 def stage_of(options: Any, plan_of: Callable[[Any], Plan], *, say: Say) -> Stage:
@@ -100,18 +124,20 @@ class Stage:
         self.task = plan.task
         self.learnt, self.kept = self.task.store.split(self.options.held_out)
         self.loader = self._loader()
-        self.steps = _steps(self.train, self.loader)
-        self.objective = partial(
-            cross_entropy, head=self.task.head, chunk=self.train.loss_chunk, smoothing=self.train.smoothing
-        )
+        self.steps = steps_of(self.train, self.loader)
+        self.objective = self._objective()
 
     def run(self) -> Report:
         """Train, measure, save. Raises Interrupted, after saving, where a signal came."""
         self.model = self.born()
+        if self.task.begin is not None:
+            self.task.begin(self)
         quiet = self.options.quiet or self.ranks.rank > 0
         progress = Progress(self.plan.stage, self.say, live=False if quiet else None)
         recent: deque[float] = deque(maxlen=RECENT)
-        evaluate = Evaluate(self._held_out(), self.options.evaluate.every, progress.say)
+        evaluate = Evaluate(
+            self._held_out(), self.options.evaluate.every, progress.say, tell=self.task.tell or in_nats
+        )  # fmt: skip
         with ExitStack() as stack:
             stack.callback(self.loader.close)
             stack.enter_context(fast_fp32(self.device))
@@ -121,14 +147,16 @@ class Stage:
             )  # fmt: skip
             self.steps = trainer.steps = self._affordable(trainer)
             start = self._begin(trainer, checkpoints := self._checkpoints(progress.say))
-            trainer.on_step = [evaluate, lambda _, record: recent.append(record["loss"] or math.nan)]
+            trainer.on_step = [*self._watchers(), evaluate, lambda _, record: recent.append(record["loss"] or math.nan)]
             if self.ranks.rank == 0:
                 forget_after(start, self.folder / SAMPLES)
                 forget_after(start, self.folder / SKIPPED)
                 log = stack.enter_context(closing(MetricsLog(self.folder / METRICS, start, progress.say)))
                 recent.extend(last_losses(self.folder / METRICS, RECENT))
                 skipped = SkippedLog(self.folder / SKIPPED, self._tell, progress.say)
-                trainer.on_step += [self._samples(progress.say), log, skipped]
+                trainer.on_step += [samples := self._samples(progress.say), log, skipped]
+                if self.task.before and not start:
+                    samples.take(trainer)
             trainer.on_step += [stack.enter_context(checkpoints), stack.enter_context(progress)]
             trainer.fit()
         if trainer.stopped:
@@ -139,7 +167,7 @@ class Stage:
         report = self._report(trainer, evaluate, recent)
         if self.ranks.rank == 0:
             with told(self.folder.path, FULL * self.model.size()):
-                _save_model(self.model, self.plan, self.folder.path)
+                self.plan.save(self._spoken(self.model), self.folder.path)
                 self.folder.write_report(report)
         return report
 
@@ -148,6 +176,15 @@ class Stage:
         torch.manual_seed(self.options.seed + self.ranks.rank)  # dropout's draws
         model = self.plan.model().to(self.device)
         model.compute = self.dtype
+        lighten(model, self.dtype)
+        return model
+
+    def _watchers(self) -> list[Callable[[Trainer, Any], None]]:
+        """What looks at a step before everything else does."""
+        return []
+
+    def _spoken(self, model: Any) -> Transformer:
+        """Of what is trained, what is saved as a model."""
         return model
 
     def _begin(self, trainer: Trainer, checkpoints: Checkpoints) -> int:
@@ -157,10 +194,12 @@ class Stage:
         if self.ranks.rank == 0 and not start:
             self.folder.write_recipe(self._recipe())
         figures = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in self.task.counts.items() if value)
+        for note in self.task.notes:
+            self.say(note)
         self.say(f"data: {figures}; {len(self.kept):,} documents with {self.kept.total:,} tokens held out")
         self.say(
-            f"model: {self.model.size():,} weights; {self.steps:,} steps of {self.loader.batch_rows} x "
-            f"{self.train.context} tokens in {_word(self.dtype)} on {self.device}"
+            f"model: {in_words(self.model)}; {self.steps:,} steps of "
+            f"{self._step()} in {_word(self.dtype)} on {self.device}"
             + (f", going on from step {start:,}" if start else "")
         )
         if layout_of(self.model.config) is OWN:
@@ -175,7 +214,7 @@ class Stage:
             return self.steps
         if self.folder.resume and (before := self.folder.read_recipe().get("steps")):
             return int(before)
-        seconds = trainer.seconds_a_step()
+        seconds = self._seconds_a_step(trainer)
         first_says = torch.tensor(seconds if self.ranks.rank == 0 else 0.0, device=self.device)
         self.ranks.add([first_says])
         seconds = float(first_says)
@@ -187,6 +226,13 @@ class Stage:
             )
         return steps
 
+    def _seconds_a_step(self, trainer: Trainer) -> float:
+        return trainer.seconds_a_step()
+
+    def _step(self) -> str:
+        """What one optimizer step reads, in words."""
+        return f"{self.loader.batch_rows} x {self.width} tokens"
+
     def _pick_dtype(self) -> torch.dtype:
         """What was measured once holds for all ranks, and for a run that goes on: a busy machine measures otherwise."""
         before = self.folder.read_recipe().get("compute") if self.folder.resume else None
@@ -196,12 +242,20 @@ class Stage:
         self.ranks.add([first_says])
         return torch.bfloat16 if first_says.item() else torch.float32
 
+    def _objective(self) -> Objective:
+        if self.task.objective is not None:
+            return self.task.objective(self.train)
+        options = self.train
+        return partial(cross_entropy, head=self.task.head, chunk=options.loss_chunk, smoothing=options.smoothing)
+
     def _loader(self) -> Loader:
         options = self.train
         collate = self.task.collate(self.learnt, options.compile)
-        micro = max(1, options.micro_tokens // options.context) if options.micro_tokens else 0
+        rows = self.task.rows(self.learnt)
+        self.width = getattr(rows, "width", options.context)  # rows of pairs may be wider than one text
+        micro = max(1, options.micro_tokens // self.width) if options.micro_tokens else 0
         return Loader(
-            self.task.rows(self.learnt), collate, batch_rows=options.batch_tokens // options.context,
+            rows, collate, batch_rows=max(1, options.batch_tokens // self.width),
             micro_rows=getattr(collate, "rows_at_once", micro),
             seed=self.options.seed, rank=self.ranks.rank, world=self.ranks.world, workers=options.workers,
         )  # fmt: skip
@@ -239,7 +293,7 @@ class Stage:
         return Checkpoints(
             self.folder / CHECKPOINTS, every=self.options.checkpoint.every, keep=self.options.checkpoint.keep,
             asynchronous=self.options.checkpoint.asynchronous, identity=self._identity(),
-            export=lambda model, folder: _save_model(model, self.plan, folder), say=say,
+            export=lambda model, folder: self.plan.save(self._spoken(model), folder), say=say,
         )  # fmt: skip
 
     def _identity(self) -> dict[str, Any]:
@@ -250,10 +304,11 @@ class Stage:
         lasting["train"] = {name: value for name, value in options["train"].items() if name not in FREE_TRAIN}
         return {
             "stage": self.plan.stage, "options": lasting, "model": shape, "compute": _word(self.dtype),
-            "steps": self.steps, **self._inputs(),
+            "steps": self.steps, **self.inputs(),
         }  # fmt: skip
 
-    def _inputs(self) -> dict[str, Any]:
+    def inputs(self) -> dict[str, Any]:
+        """What this run is made of, by hash."""
         return {
             "data": self.plan.fingerprint,
             "tokenizer": self.plan.tokenizer.fingerprint,
@@ -274,8 +329,8 @@ class Stage:
     def _report(self, trainer: Trainer, evaluate: Evaluate, recent: Sequence[float]) -> Report:
         losses = [loss for loss in recent if math.isfinite(loss)]
         return {
-            "stage": self.plan.stage, "parameters": self.model.size(), "steps": trainer.step,
-            "skipped_steps": trainer.skipped, "tokens": trainer.tokens, "teaching_tokens": trainer.targets,
+            "stage": self.plan.stage, **sizes(self.model), "steps": trainer.step,
+            "skipped_steps": trainer.skipped, "tokens": trainer.tokens, self.task.unit: trainer.targets,
             "training_loss": sum(losses) / len(losses) if losses else None,
             **self._measured(trainer, evaluate),
             "seconds": round(trainer.seconds, 1),
@@ -290,6 +345,8 @@ class Stage:
         if means is None:
             self.say("nothing is held out, so there is no held-out loss; raise held_out or give more documents")
             return {"held_out_loss": None}
+        if self.task.figures is not None:
+            return self.task.figures(means)
         parts = getattr(self.kept, "parts", None) if self.task.head == "lm" and self.model.encoder is None else None
         whole = parts and self.kept.bytes and all(part.teaches is None for part in parts)
         bits = means["loss"] / math.log(2) * self.kept.total / self.kept.bytes if whole else None
@@ -297,39 +354,6 @@ class Stage:
             "held_out_loss": means["loss"], "perplexity": math.exp(means["loss"]), "bits_per_byte": bits,
             "held_out_accuracy": means["accuracy"], "held_out_targets": means["targets"],
         }  # fmt: skip
-
-
-def _steps(options: TrainOptions, loader: Loader) -> int:
-    """The run's optimizer steps. Raises InputError where there are none."""
-    if not 0 <= options.minutes < math.inf:
-        raise InputError(f"train.minutes={options.minutes}; wanted 0, for no limit, or more")
-    if options.steps < 0 or (options.steps == 0 and options.epochs <= 0):
-        raise InputError(
-            f"train.steps={options.steps} and train.epochs={options.epochs} give no optimizer step; "
-            "set one of them higher"
-        )
-    steps = options.steps or loader.steps(options.epochs)
-    if round(options.warmup * steps) >= steps > 1:
-        raise InputError(
-            f"train.warmup={options.warmup} makes all {steps} steps a warm-up, so that the run never learns "
-            "at its full rate; lower it, or take more steps"
-        )
-    return steps
-
-
-def fitting(options: TrainOptions, steps: int, seconds: float) -> int:
-    """How many of the steps, each of so many seconds, fit train.minutes: at least one, all where there is no limit."""
-    return min(steps, max(1, int(options.minutes * 60 / (seconds * MARGIN)))) if options.minutes else steps
-
-
-def _save_model(model: Transformer, plan: Plan, folder: Path) -> None:
-    """The weights and the tokenizer as one stock Hugging Face folder."""
-    tokenizer, stops = plan.tokenizer, list(plan.stops)
-    ends = stops[0] if len(stops) == 1 else stops or None
-    save_model(
-        model, folder, tokens={"bos_token_id": tokenizer.bos, "eos_token_id": ends, "pad_token_id": tokenizer.pad}
-    )
-    tokenizer.save(folder)
 
 
 def _prompt(store: Any, document: int) -> list[int]:

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config import ModelConfig, to_dict
-from ..config.options import ClassifyOptions, PretrainOptions, SftOptions
+from ..config.options import ClassifyOptions, DpoOptions, PretrainOptions, RewardOptions, SftOptions
+from ..config.options.reinforcement import GrpoOptions, PpoOptions
 from ..config.presets import PRESETS, preset
 
-DEFAULTS = {"pretrain": PretrainOptions, "sft": SftOptions, "classify": ClassifyOptions}
+DEFAULTS = {
+    "pretrain": PretrainOptions, "sft": SftOptions, "classify": ClassifyOptions, "reward": RewardOptions,
+    "dpo": DpoOptions, "ppo": PpoOptions, "grpo": GrpoOptions,
+}  # fmt: skip
 LANGUAGES = {"en": "English", "zh": "Chinese"}
 NONE = "–"
 
@@ -90,12 +94,13 @@ class ExamTable:
 def exam_tables(exams: Mapping[str, Mapping[str, Any]]) -> list[ExamTable]:
     """A table a language, the sum last.
 
-    exams: column -> what an exam reported; the controls of the last one stand beside.
+    exams: column -> what an exam reported; the controls of the last one that has any stand beside.
     """
     last = list(exams.values())[-1] if exams else {}
+    guessed = [exam["controls"] for exam in exams.values() if exam.get("controls")]
     tables = []
     for language, kinds in last.get("scores", {}).items():
-        controls = last.get("controls", {}).get(language, {})
+        controls = guessed[-1].get(language, {}) if guessed else {}
         guesses = list(controls.get("all", {}))
         rows = [
             Score(
