@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check
 INSTAR := $(VENV)/bin/instar
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: demo results test lint types bench bench-decode test-slow test-gpu traps clean help
+.PHONY: demo results test lint types bench bench-decode bench-alignment test-slow test-gpu traps clean help
 
 help:
 	@echo "make demo       raise a model from text to conversation on this machine, then talk with it"
@@ -14,6 +14,7 @@ help:
 	@echo "make traps      the scoreboard: what other tools got wrong, and whether it is kept out here"
 	@echo "make bench      the benchmarks, each printing its table"
 	@echo "make bench-decode  decoding beside transformers, CTranslate2 and llama.cpp, in a venv of their own (hours)"
+	@echo "make bench-alignment  SFT and DPO beside TRL's trainers, in the same venv (hours)"
 	@echo "make results    the recipes of docs/results.md; those on real data want DATA=FOLDER (hours)"
 
 demo: $(VENV)/.demo
@@ -57,6 +58,11 @@ bench: $(VENV)/.test
 DECODE ?=
 bench-decode: $(VENV)/.test $(PEERS)/.peers
 	$(VENV)/bin/python benchmarks/decode.py $(DECODE)
+
+# Options of the script: make bench-alignment ALIGNMENT="--models S --json alignment.json"
+ALIGNMENT ?=
+bench-alignment: $(VENV)/.test $(PEERS)/.peers
+	$(VENV)/bin/python benchmarks/alignment.py $(ALIGNMENT)
 
 clean:
 	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -100,21 +100,16 @@ class Place:
         return ""
 
 
-class Worker:
-    """A system in a process of its own, which answers one request at a time."""
+class Process:
+    """A program in a process of its own, which answers one JSON line with another. loaded: its answer to the first."""
 
-    def __init__(self, contender: Contender, place: Place) -> None:
-        self.contender = contender
+    def __init__(self, words: Sequence[str], environment: dict[str, str]) -> None:
         self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - close() does
-        script = str(HERE / f"{SCRIPTS[contender.system]}.py")
         self.process = subprocess.Popen(
-            [place.interpreter(contender), script], text=True, encoding="utf-8", env=place.environment(),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+            words, text=True, encoding="utf-8", env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self.errors,
         )  # fmt: skip
-        self.loaded = self.ask(
-            {"do": "load", "path": str(place.path(contender)), "precision": contender.precision, "flow": place.flow},
-            LOAD_SECONDS,
-        )
+        self.loaded: dict[str, Any] = {}
 
     @property
     def why_not(self) -> str:
@@ -153,6 +148,19 @@ class Worker:
         self.process.wait(30)
         self.errors.seek(0)
         return _last_line(self.errors.read()) or f"ended with {self.process.returncode}"
+
+
+class Worker(Process):
+    """A system that decodes."""
+
+    def __init__(self, contender: Contender, place: Place) -> None:
+        self.contender = contender
+        script = str(HERE / f"{SCRIPTS[contender.system]}.py")
+        super().__init__([place.interpreter(contender), script], place.environment())
+        self.loaded = self.ask(
+            {"do": "load", "path": str(place.path(contender)), "precision": contender.precision, "flow": place.flow},
+            LOAD_SECONDS,
+        )
 
 
 def _last_line(text: str) -> str:
