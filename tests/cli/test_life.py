@@ -142,12 +142,37 @@ def test_an_exam_without_guesses():
     assert "majority" not in draw(exam_table(exam, "en"))
 
 
+@pytest.mark.parametrize("tuned", [["dpo"], ["dpo", "ppo", "grpo"]])
+def test_exam_table_after_preference_tuning(tuned):
+    """A column for each stage that was tuned; guesses give way, since a screen has 80 columns."""
+    exam = make_exam()
+    exam |= {stage: {"scores": exam["before"]["scores"]} for stage in tuned}
+    text = draw(exam_table(exam, "en"))
+    lines = text.splitlines()
+    assert "…" not in text
+    assert max(map(cell_len, lines)) <= 80
+    header = next(line for line in lines if "asked" in line)
+    assert header.split()[:5] == ["kind", "asked", "before", "after", "dpo"]
+    rows = [line.split() for line in lines if "0.875" in line]
+    assert [row[0] for row in rows] == [*KINDS, "all"]
+    assert rows[0] == ["who", "1,234", *["0.875"] * (2 + len(tuned)), *["0.250"] * (6 - len(tuned))]
+    assert "report.html has more" in text
+
+
 def test_harder_questions():
     """Each language and kind in a row of its own."""
     row = {"questions": 4, "exact": 0.5, "ended": 1.0}
     assert ["zh", "two-hop", "4", "0.500"] in [
         line.split() for line in draw(beside_table({"zh": {"two-hop": row}})).splitlines()
     ]
+
+
+def test_what_sft_alone_had_said():
+    """After preference tuning the earlier answer stands below, where it was another."""
+    said = {"user": "Where?", "answer": "In the park.", "wanted": "In the park.", "right": True}
+    assert "after SFT alone: What a silly question!" in draw(draw_exchange(said | {"before": "What a silly question!"}))
+    assert "after SFT" not in draw(draw_exchange(said | {"before": "In the park."}))
+    assert "after SFT alone: (nothing)" in draw(draw_exchange(said | {"before": ""}))
 
 
 def test_exchanges():

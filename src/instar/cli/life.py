@@ -13,7 +13,7 @@ from rich.text import Text
 from ..config import load_yaml
 from ..config.flags import parse
 from ..config.options import GrowOptions
-from ..config.recipe import read_recipe
+from ..config.recipe import TUNED, read_recipe
 from .measure import gaps_table
 from .screen import Screen, table
 
@@ -27,6 +27,7 @@ GUESSES = {
     "model without story": "blind",
 }
 NOTE = "majority to no story: guesses; blind: this model without the story"
+OTHERS = "beside: guesses, of which report.html has more; blind: the model after SFT without the story"
 
 
 def grow(arguments: list[str]) -> int:
@@ -63,17 +64,20 @@ def _show(screen: Screen, report: dict[str, Any], out: str) -> None:
 
 
 def exam_table(exam: dict[str, Any], language: str) -> Table:
-    """A row for each kind of question: before and after SFT, and what guessing would reach; the sum last."""
-    before, after = exam["before"]["scores"][language], exam["after"]["scores"][language]
+    """A row for each kind of question: before and after SFT, after each stage of preference tuning, and what guessing
+    would reach; the sum last."""
+    scores = {name: found["scores"][language] for name, found in exam.items()}
+    after = scores["after"]
     controls = exam["after"].get("controls", {}).get(language, {})
-    guesses = list(controls.get("all", {}))
+    guesses = list(controls.get("all", {}))[len(scores) - 2 :]  # a screen has 80 columns
     rows = []
     for kind in sorted(after, key=lambda kind: kind == "all"):
         known = [controls.get(kind, {}).get(guess) for guess in guesses]
-        rows.append([kind, int(after[kind]["questions"]), before[kind]["exact"], after[kind]["exact"], *known])
+        rows.append([kind, int(after[kind]["questions"]), *(row[kind]["exact"] for row in scores.values()), *known])
     title = f"\n{language}: exactly right, before and after SFT, on facts never told in training"
-    columns = ["kind", "asked", "before", "after", *[GUESSES.get(guess, guess) for guess in guesses]]
-    return table(title, columns, rows, note=NOTE if guesses else "", sums=True)
+    columns = ["kind", "asked", *scores, *[GUESSES.get(guess, guess) for guess in guesses]]
+    note = NOTE if len(scores) == 2 else OTHERS
+    return table(title, columns, rows, note=note if guesses else "", sums=True)
 
 
 def beside_table(beside: dict[str, Any]) -> Table:
@@ -103,6 +107,8 @@ def draw_exchange(exchange: dict[str, Any]) -> Table:
     drawing.add_column(overflow="fold")
     drawing.add_row(Text(">", style="dim"), Text(exchange["user"]))
     drawing.add_row("", answer)
+    if exchange.get("before", exchange["answer"]) != exchange["answer"]:
+        drawing.add_row("", Text(f"after SFT alone: {exchange['before'] or '(nothing)'}", style="dim"))
     drawing.add_row("", "")
     return drawing
 
@@ -117,7 +123,7 @@ def closing_lines(report: dict[str, Any], out: str) -> list[str]:
     seconds = report["seconds"]
     took = f"{seconds / 60:.1f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"
     last, pretrain = f"{out}/{report['finished']}", shlex.quote(f"{out}/pretrain")
-    talks, writes = report["finished"] == "sft", report["architecture"].endswith("ForCausalLM")
+    talks, writes = report["finished"] in ("sft", *TUNED), report["architecture"].endswith("ForCausalLM")
     return [
         f"done in {took}",
         f"report:            {out}/report.json",

@@ -41,6 +41,13 @@ ASKED = {"asked": "questions", "exact match": "exact", "ended by itself": "ended
 CHOSEN = {"questions": "records", "acc": "acc", "acc_norm": "acc_norm", "guessing": "guessing"}
 FILLED = {"gaps": "records", "acc": "acc", "perplexity": "perplexity", "per token": "token_perplexity"}
 TRANSLATED = {"sentences": "records", "BLEU": "bleu", "chrF": "chrf", "exact match": "exact"}
+MANNERED = {
+    "asked": "records", "preferred": "preferred", "bare": "bare", "polite": "polite", "rude": "rude",
+    "rambling": "rambling", "other": "other", "right": "right", "reward": "reward",
+}  # fmt: skip
+REWARDED = {
+    "pairs": "records", "accuracy": "accuracy", "margin": "margin", "chosen": "chosen", "rejected": "rejected",
+}  # fmt: skip
 SHOW: dict[str, Callable[[str, Report], Any]] = {
     "perplexity": show_values,
     "exact": partial(show_groups, columns=ASKED),
@@ -51,4 +58,6 @@ SHOW: dict[str, Callable[[str, Report], Any]] = {
     "accuracy": show_classes,
     "f1": show_classes,
     "bleu": partial(show_groups, columns=TRANSLATED, note="bleu_signature"),
+    "manner": partial(show_groups, columns=MANNERED),
+    "reward": partial(show_groups, columns=REWARDED),
 }

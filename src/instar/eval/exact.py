@@ -42,19 +42,22 @@ def ask(
     *,
     batch: int = 64,
     max_new_tokens: int = 32,
+    sampling: SamplingOptions | None = None,
+    seed: int = 0,
     each: Callable[[int], None] = lambda done: None,
 ) -> list[Asked]:
-    """Greedy answers to the last question of each record, `batch` at a time.
+    """Answers to the last question of each record, `batch` at a time: greedy ones, or as `sampling` says.
 
     A record is a dialogue whose last message is the known answer ({"messages"}), or {"prompt", "answer"}. Raises
     InputError for one that is neither. each: called with how many more were answered.
     """
     questions = [_question(record, number) for number, record in enumerate(records)]
-    options = SamplingOptions(strategy="greedy", max_new_tokens=max_new_tokens)
+    options = sampling or SamplingOptions(strategy="greedy", max_new_tokens=max_new_tokens)
     asked: list[Asked] = []
     for start in range(0, len(questions), batch * 8):
         part = questions[start : start + batch * 8]
-        answers = complete(model, tokenizer, [prompt for prompt, _, _ in part], options, slots=batch)
+        seeds = [seed + start + place for place in range(len(part))]  # independent draws, not the same one everywhere
+        answers = complete(model, tokenizer, [prompt for prompt, _, _ in part], options, seed=seeds, slots=batch)
         for (prompt, wanted, groups), answer in zip(part, answers):
             asked.append(Asked(prompt, wanted, answer.text, answer.finish == "stop", groups))
         each(len(part))

@@ -46,7 +46,8 @@ HEEDED = {
     "source_key": {"bleu"},
     "target_key": {"bleu"},
     "bleu_tokenizer": {"bleu"},
-    "sampling": {"bleu"},
+    "sampling": {"bleu", "manner"},
+    "reference": {"reward"},
 }
 
 
@@ -189,6 +190,35 @@ def bleu(watch: Watch, options: EvalOptions, model: Any, tokenizer: Any) -> Repo
     return translation.bleu(said, found, options.bleu_tokenizer) | {"translations": shown}
 
 
+def manner(watch: Watch, options: EvalOptions, model: Any, tokenizer: Any) -> Report:
+    """Share of answers in a preferred manner, in each, and with the right answer; what `check` pays on average."""
+    from .manner import WANTED, judge, report, shown
+
+    asking = [document.record for document in documents(options)]
+    if not asking:
+        raise no_records(options, WANTED)
+    with watch.counting("questions answered", len(asking)) as each:
+        judged = judge(
+            model, tokenizer, asking, options.sampling, batch=options.batch, seed=options.seed, each=each
+        )  # fmt: skip
+    return report(judged) | {"answers": shown(judged, SHOWN)}
+
+
+def reward(watch: Watch, options: EvalOptions, model: Any, tokenizer: Any) -> Report:
+    """Share of pairs whose better answer has the higher reward, said or implicit, per language, kind and aspect."""
+    from ..adapt.folders import load
+    from .reward import WANTED, compare, pair_of, report
+
+    found = records(options, pair_of, WANTED)
+    reference = None
+    if options.reference:
+        reference, theirs = load(options.reference, dtype=model.dtype, device=model.device)
+        if theirs.fingerprint != tokenizer.fingerprint:
+            raise InputError(f"reference={options.reference} has another tokenizer than {options.model}")
+    with watch.counting("pairs compared", len(found)) as each:
+        return report(compare(model, tokenizer, found, reference=reference, batch=options.batch, each=each))
+
+
 def _cut(watch: Watch, cut: int, what: str) -> dict[str, int]:
     """What was too long for the model, said and reported."""
     if cut:
@@ -206,4 +236,6 @@ METRICS: dict[str, Callable[[Watch, EvalOptions, Any, Any], Report]] = {
     "accuracy": classes,
     "f1": classes,
     "bleu": bleu,
+    "manner": manner,
+    "reward": reward,
 }

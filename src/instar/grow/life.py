@@ -1,4 +1,5 @@
-"""One recipe -> tokenizer, pretraining, exam, first lessons, SFT, exam, talk, labels, measurements.
+"""One recipe -> tokenizer, pretraining, exam, first lessons, SFT, exam, preference tuning with an exam after each,
+talk, labels, measurements.
 
 A stage whose folder is finished and whose inputs are unchanged is skipped; one that was interrupted goes on.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from hashlib import sha256
@@ -15,15 +16,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ..adapt.folders import architecture, load
 from ..config import InputError, to_dict, unknown
 from ..config.options import EvalOptions
-from ..config.recipe import Recipe
+from ..config.recipe import TUNED, ExamOptions, Recipe, paid_by_reward, parent_of, sources_of
 from ..data.corpus import fingerprint
 from ..eval.metrics import figures_of, measure
 from ..eval.verify import READERS, verify
-from ..hub.files import architecture
-from ..hub.folders import load
-from ..train import stages
+from ..train import reinforce, stages
 from ..train.machine import load_here
 from ..train.page import write_page
 from .exam import Exam, examine, talk
@@ -72,8 +72,15 @@ class Life:
             last = name
         if self.recipe.exam.data:
             exam["after"] = self._exam("sft", controls=True)
-        if last == "sft":
-            self.report["exchanges"] = talk(*load(self.out / "sft"), self.recipe.talk)
+        for name in self._tuned():
+            reports[name] = self._tune(name)
+            if name == "reward":  # it scores answers and gives none
+                continue
+            last = name
+            if self.recipe.exam.data:
+                exam[name] = self._exam(name, beside=False)
+        if last not in ("pretrain", "lessons"):
+            self.report["exchanges"] = self._exchanges(last)
         for name in self._labelled():
             reports[name] = self._classify(name, last)
         last = self._labelled()[0] if self._labelled() else last
@@ -85,7 +92,7 @@ class Life:
 
     def _trained(self) -> list[str]:
         """The stages that train, in order."""
-        return ["pretrain", *self._taught(), *self._labelled()]
+        return ["pretrain", *self._taught(), *self._tuned(), *self._labelled()]
 
     def _pages(self) -> None:
         """A page for each run that was reached, now with its exam, and one for the whole life."""
@@ -121,6 +128,10 @@ class Life:
         """The stages of SFT that this recipe has."""
         return [name for name in ("lessons", "sft") if getattr(self.recipe, name).data]
 
+    def _tuned(self) -> list[str]:
+        """The stages of preference tuning that this recipe has."""
+        return [name for name in TUNED if sources_of(getattr(self.recipe, name))]
+
     def _labelled(self) -> list[str]:
         """The stages that learn labels."""
         if not self.recipe.classify.data:
@@ -133,6 +144,28 @@ class Life:
         return self._stage(
             name, options, parent, lambda resume: stages.sft(replace(options, resume=resume), say=self.say)
         )
+
+    def _tune(self, name: str) -> Report:
+        parent, wanted = parent_of(self.recipe, name), getattr(self.recipe, name)
+        options = replace(wanted, out=str(self.out / name), model=str(self.out / parent), **self.machine)
+        known = [parent]
+        if name not in ("reward", "dpo"):
+            weights = [paid_by_reward(part) for part in wanted.reward]
+            paid = [part if by is None else f"{by}{self.out / 'reward'}" for part, by in zip(wanted.reward, weights)]
+            options = replace(options, reward=tuple(paid))
+            known += ["reward"] * any(by is not None for by in weights)
+        run = getattr(stages if name in ("reward", "dpo") else reinforce, name)
+        return self._stage(
+            name, wanted, known, lambda resume: run(replace(options, resume=resume), say=self.say)
+        )  # fmt: skip
+
+    def _exchanges(self, last: str) -> list[Report]:
+        """What is said to the finished model; after preference tuning also what SFT alone had answered, as "before"."""
+        found = talk(*load(self.out / last), self.recipe.talk)
+        if last == "sft":
+            return found
+        before = talk(*load(self.out / "sft"), self.recipe.talk)
+        return [one | {"before": other["answer"]} for one, other in zip(found, before)]
 
     def _classify(self, name: str, parent: str) -> Report:
         options = replace(
@@ -159,11 +192,14 @@ class Life:
         device = self.machine["device"] if options.device == "auto" else options.device
         return measure(*load_here(options.model, device, options.dtype), options, self)
 
-    def _stage(self, name: str, options: Any, parent: str | None, run: Callable[[bool], Report]) -> Report:
+    def _stage(
+        self, name: str, options: Any, parents: str | Sequence[str] | None, run: Callable[[bool], Report]
+    ) -> Report:
         """Run one stage, or read what it reported when it ran with these inputs before."""
         folder = self.out / name
-        sources = (*options.data, *getattr(options, "words", ()))
-        inputs = [_lasting(options), fingerprint(sources), self.keys.get(parent or "")]
+        sources = (*sources_of(options), *getattr(options, "words", ()))
+        known = [parents or ""] if isinstance(parents, str | None) else parents
+        inputs = [_lasting(options), fingerprint(sources), *(self.keys.get(parent) for parent in known)]
         key = self.keys[name] = sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
         record = _read(folder / RECORD)
         same = record.get("key") == key
@@ -185,10 +221,11 @@ class Life:
         folder.rename(folder.with_name(f"{folder.name}.{number}"))
         self.say(f"{folder.name}: its inputs changed; the old folder is kept as {folder.name}.{number}")
 
-    def _exam(self, stage: str, *, controls: bool = False) -> Exam:
-        """Ask the exam's questions."""
-        key = [self.keys[stage], to_dict(self.recipe.exam)]
-        return self._once(stage, "exam", key, lambda: self._examined(stage, controls))
+    def _exam(self, stage: str, *, controls: bool = False, beside: bool = True) -> Exam:
+        """Ask the exam's questions, with the harder ones beside them or without."""
+        options = self.recipe.exam if beside else replace(self.recipe.exam, beside=())
+        key = [self.keys[stage], to_dict(options)]
+        return self._once(stage, "exam", key, lambda: self._examined(stage, options, controls))
 
     def _once(self, stage: str, name: str, key: Any, make: Callable[[], Any]) -> Any:
         """What is made of a finished stage, or was made of it before: it is kept beside it with its key."""
@@ -200,12 +237,12 @@ class Life:
             _write(path, known)
         return known[name]
 
-    def _examined(self, stage: str, controls: bool) -> Exam:
+    def _examined(self, stage: str, options: ExamOptions, controls: bool) -> Exam:
         self.say(f"exam of {stage}: questions on facts that training never told")
         model, tokenizer = load(self.out / stage)
         taught = self.recipe.sft.data if controls else ()
         with self.counting(f"exam of {stage}", None) as each:
-            return examine(model, tokenizer, self.recipe.exam, taught=taught, each=each)
+            return examine(model, tokenizer, options, taught=taught, each=each)
 
     def _picture(self) -> str | None:
         path = self.out / "loss.svg"

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..config import to_dict
 from ..config.recipe import Recipe
-from ..train.curves import Chart
+from ..train.curves import Chart, Curve, chart
 from ..train.history import History, mean_of_last, number, read_history, read_json
 from ..train.page import PAGE, RECENT, SMALL, Card, count, figure, loss_chart, put, render, seconds, short
 from ..train.run import RECIPE
@@ -46,13 +46,14 @@ def render_life(out: Path, report: Mapping[str, Any], states: Mapping[str, str])
     runs = [step.run for step in steps if step.run]
     exam = report.get("exam", {})
     after = exam.get("after", {})
+    last: Mapping[str, Any] = next((found for name, found in reversed(exam.items()) if name != "before"), {})
     return render(
         "grow/life.html.jinja",
         name=report["recipe"],
         finished="seconds" in report,
         begun=min((run.recipe["started"] for run in runs if "started" in run.recipe), default=""),
         ended=max((run.report["finished"] for run in runs if run.report and "finished" in run.report), default=""),
-        cards=_cards(runs, after),
+        cards=_cards(runs, last),
         steps=steps,
         charts=_charts(steps),
         exams=exam_tables(exam),
@@ -111,9 +112,20 @@ def _cards(runs: Sequence[History], exam: Mapping[str, Any]) -> list[Card]:
 
 
 def _charts(steps: Sequence[Step]) -> list[Chart]:
-    """The loss of each stage."""
-    drawn = [loss_chart(step.run, step.run.skipped(), f"Loss of {step.name}", SMALL) for step in steps if step.run]
+    """The loss of each stage; where answers are paid, the mean reward."""
+    drawn = [_chart(step.name, step.run) for step in steps if step.run]
     return [one for one in drawn if one]
+
+
+def _chart(name: str, run: History) -> Chart | None:
+    points = run.points("reward", sparse=True)
+    if not points:
+        return loss_chart(run, run.skipped(), f"Loss of {name}", SMALL)
+    curves = [
+        Curve("of what was sampled", "smooth", points),
+        Curve("held out", "held-out", run.points("held_out_reward", sparse=True), dots=True),
+    ]
+    return chart(f"Reward of {name}", "mean of the answers", curves, size=SMALL)
 
 
 def _harder(beside: Mapping[str, Any]) -> list[tuple[str, str, str]]:

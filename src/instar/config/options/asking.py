@@ -106,6 +106,7 @@ class GenerateOptions(Machine):
     n: int = 1
     # guess tokens ahead by a smaller model of the same vocabulary: run folder, Hugging Face folder or hf:org/name
     draft: str = ""
+
     engine: EngineOptions = field(default_factory=lambda: EngineOptions(tune=True), metadata=SHORT)
     sampling: SamplingOptions = field(
         default_factory=lambda: SamplingOptions(temperature=0.8, top_p=0.95), metadata=SHORT
@@ -123,6 +124,7 @@ class ChatOptions(Machine):
     system: str = ""
     # guess tokens ahead by a smaller model of the same vocabulary: run folder, Hugging Face folder or hf:org/name
     draft: str = ""
+
     engine: EngineOptions = field(default_factory=lambda: EngineOptions(tune=True), metadata=SHORT)
     sampling: SamplingOptions = field(
         default_factory=lambda: SamplingOptions(temperature=0.8, top_p=0.95), metadata=SHORT
@@ -148,10 +150,12 @@ class EvalOptions(Machine):
     data: tuple[str, ...] = field(default=(), metadata=REQUIRED)
     # perplexity (with bits per byte); exact (exact match of greedy answers); pairs (minimal pairs); choices (multiple
     # choice); cloze (what comes next, or stands at a mask, to the letter); masked (hidden tokens restored); accuracy
-    # and f1 (classes of texts or of words); bleu (with chrF)
-    metric: Literal["perplexity", "exact", "pairs", "choices", "cloze", "masked", "accuracy", "f1", "bleu"] = (
-        "perplexity"
-    )
+    # and f1 (classes of texts or of words); bleu (with chrF); manner (how the world's questions are answered, bare,
+    # polite, rude or rambling, whether rightly, and what the checker pays); reward (how often a reward model, or
+    # a language model by what it finds likely, finds the better of two answers better)
+    metric: Literal[
+        "perplexity", "exact", "pairs", "choices", "cloze", "masked", "accuracy", "f1", "bleu", "manner", "reward"
+    ] = "perplexity"
     # records; 0 takes all there are
     limit: int = 0
     # tokens in one row: for perplexity 0 takes the model's longest, at most 2048, for masked at most 512
@@ -162,13 +166,17 @@ class EvalOptions(Machine):
     split: Literal["all", "held-out"] = "all"
     # share of the documents that is kept for evaluation, chosen by hash
     held_out: float = 0.02
+    # reward, of a language model: the model that its log-probabilities are held against, as DPO does; none takes them
+    # as they are
+    reference: str = ""
     # choices and cloze: what stands between a question and a choice, or a context and what comes next; a blank is left
     # out where there is one already, and beside a Chinese character
     between: str = " "
-    # bleu: the keys of a record that hold what is translated, and into what
+    # bleu: the key of a record that holds what is translated
     source_key: str = "source"
+    # bleu: the key that holds into what
     target_key: str = "target"
     # bleu: how words are told apart; auto is zh where most letters of the references are Chinese, and 13a elsewhere
     bleu_tokenizer: Literal["auto", "13a", "zh", "intl", "char", "none"] = "auto"
-    # bleu: how translations are decoded
+    # bleu and manner: how translations and answers are decoded
     sampling: SamplingOptions = field(default_factory=lambda: SamplingOptions(strategy="greedy"))

@@ -5,7 +5,11 @@ A simulated state gives events, events give sentences in both languages, questio
 
 from .address import Address, parse
 from .controls import CONTROLS, score, without_story
+from .manners import MANNERS, OTHER, PREFERRED, manner_of
 from .questions import KINDS, MAIN
 from .tasks import check, records
 
-__all__ = ["CONTROLS", "KINDS", "MAIN", "Address", "check", "parse", "records", "score", "without_story"]
+__all__ = [
+    "CONTROLS", "KINDS", "MAIN", "MANNERS", "OTHER", "PREFERRED", "Address", "check", "manner_of", "parse", "records",
+    "score", "without_story",
+]  # fmt: skip

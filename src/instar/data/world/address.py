@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...config import InputError, unknown
+from .manners import MANNERS, MIXED
 from .ontology import LANGUAGES
 from .questions import KINDS, MAIN
 
 TASKS = ("stories", "dialogues", "preferences", "prompts", "translation", "order", "cloze")
 # what a cloze leaves out: see `cloze`
 BLANKS = ("colour", "thing", "person", "pronoun")
+# in what the better answer of preferences is better
+ASPECTS = ("right", "polite", "brief")
 WORDS = "words"  # what the sentences are made of: one record a language, whatever the other keys say
 SCHEME = "world:"
 
@@ -57,6 +60,11 @@ class Address:
     mirror: bool = False
     # what a cloze leaves out, in turn
     blanks: tuple[str, ...] = BLANKS
+    # how dialogues word their answers: bare, polite, rude, rambling, or mixed: each answer by itself one of these, of
+    # 40 one bare and 13 of each other
+    manner: str = "bare"
+    # in what the better answers of preferences are better, in turn
+    aspects: tuple[str, ...] = ASPECTS
 
 
 def choice(*options: str) -> Callable[[str, str], str]:
@@ -116,6 +124,8 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "mixed": switch,
     "mirror": switch,
     "blanks": choices(*BLANKS),
+    "manner": choice(*MANNERS, MIXED),
+    "aspects": choices(*ASPECTS),
 }
 
 
@@ -145,5 +155,10 @@ def parse(address: str) -> Address:
 def checked(found: Address, address: str) -> Address:
     if found.templates == "held-out" and found.split == "train":
         raise InputError(f"{address}: templates=held-out is never taught; add split=test")
+    for name, task, usual in (("manner", "dialogues", "bare"), ("aspects", "preferences", ASPECTS)):
+        if found.task != task and getattr(found, name) != usual:
+            raise InputError(f"{address}: {name} is for world:{task}; leave it out")
+    if found.task in ("preferences", "prompts") and "fact" in found.kinds:
+        raise InputError(f"{address}: kinds=fact asks about no story, and {found.task} do; name other kinds")
     kinds = [kind for name in found.kinds for kind in (MAIN if name == "main" else (name,))]
     return Address(**(vars(found) | {"kinds": tuple(dict.fromkeys(kinds))}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from math import gcd
 from typing import Any
 
 from . import sayings
@@ -37,13 +38,15 @@ def messages(turns: list[Record], story: str = "") -> list[dict[str, str]]:
     said = []
     for at, turn in enumerate(turns):
         content = turn["question"] if at or not story else f"{story}\n{turn['question']}"
-        said += [{"role": "user", "content": content}, {"role": "assistant", "content": turn["answer"]}]
+        reply: str = turn["said"] if "said" in turn else turn["answer"]
+        said += [{"role": "user", "content": content}, {"role": "assistant", "content": reply}]
     return said
 
 
 def dialogues(address: Address, number: int) -> Record:
     """{"messages"}: a story and questions about it with their short answers. A test asks one, and its fact is new.
 
+    "answer" is bare whatever `manner` makes of it; "said" is what then stands in the messages, and "manner" how.
     "support" is the number of the sentence that tells the answer, None where none does.
     """
     writer = Writer(address, number)
@@ -69,6 +72,7 @@ def dialogues(address: Address, number: int) -> Record:
 
 def conversation(writer: Writer, turns: list[Record], story: str = "") -> Record:
     """The record of some turns: its own fields are those of the first, "questions" holds all in training."""
+    turns = [writer.mannered(turn) for turn in turns]
     record = {"messages": messages(turns, story), "lang": writer.code, "threads": writer.threads if story else 0}
     record |= {"story": story, **turns[0]}
     return record | ({"questions": turns} if writer.train else {"mentions": [""] * len(turns[0]["candidates"])})
@@ -97,11 +101,17 @@ def question_of(address: Address, number: int) -> tuple[Writer, Record]:
 
 
 def preferences(address: Address, number: int) -> Record:
-    """{"prompt", "chosen", "rejected"}: right over wrong, polite over rude, brief over rambling, in turn ("aspect")."""
+    """{"prompt", "chosen", "rejected"}: right over wrong, polite over rude, brief over rambling, in turn ("aspect").
+
+    Threads, events, kinds and split are those of dialogues: a test asks about held-out facts alone.
+    """
     writer, asked = question_of(address, number)
     right, at = asked["answer"], writer.language.index
     wrong = [answer for answer in asked["candidates"] if answer != right]
-    aspect = ("right", "polite", "brief")[number // len(address.lang) % 3]
+    turn, cycle = number // len(address.lang), len(address.threads) * len(address.kinds)
+    # one more each time all kinds were asked, or a kind might meet one aspect alone
+    shift = turn // cycle if gcd(cycle, len(address.aspects)) > 1 else 0
+    aspect = address.aspects[(turn + shift) % len(address.aspects)]
 
     def phrased(ways: tuple[str, ...], answer: str = right) -> str:
         return ways[int(writer.words() * len(ways))].replace("{0}", answer)
@@ -118,7 +128,8 @@ def preferences(address: Address, number: int) -> Record:
 
 
 def prompts(address: Address, number: int) -> Record:
-    """{"prompt", "answer"} for reinforcement learning; `check` scores any answer."""
+    """{"prompt", "answer"} for reinforcement learning; `check` scores any answer. Threads, events, kinds and split are
+    those of dialogues."""
     _, asked = question_of(address, number)
     return {key: asked[key] for key in ("prompt", "answer", "lang", "kind", "difficulty", "candidates")}
 

@@ -8,6 +8,7 @@ from typing import Any
 from .address import Address
 from .annotate import Annotations, Notes
 from .facts import Fact, answers, by_relation, facts
+from .manners import worded
 from .ontology import World, world
 from .questions import Question, Scene, mention, questions
 from .realise import Language, language
@@ -24,7 +25,8 @@ SHARES = {
 
 
 class Writer:
-    """What both languages share draws from `chance`, wording from `words`; the seed leaves the language out.
+    """What both languages share draws from `chance`, wording from `words`, manners from `manners`; the seed leaves the
+    language out.
 
     So the same number at two addresses that differ in one language is the same story in each.
     """
@@ -42,6 +44,7 @@ class Writer:
         seed = seed_of(address.task, address.size, address.split, address.seed, self.threads, number)
         self.chance = Random(seed)
         self.words = Random(seed ^ 0x5DEECE66D).random
+        self.manners = Random(seed ^ 0x2545F4914).random
 
     def pick(self, options: Any) -> Any:
         return options[int(self.chance.random() * len(options))]
@@ -101,6 +104,14 @@ class Writer:
             "answer": words.answer(question.answer),
             "candidates": list(dict.fromkeys(map(words.answer, question.candidates))),
         }
+
+    def mannered(self, turn: Record) -> Record:
+        """The turn with "said", its answer in the manner of the address, and "manner"; a bare one as it is. What is
+        said for friendliness alone stays."""
+        if self.address.manner == "bare" or turn["kind"] == "talk":
+            return turn
+        manner, said = worded(self.address.manner, self.language.index, turn["answer"], self.manners)
+        return turn | {"said": said, "manner": manner}
 
     def mentions(self, question: Question) -> list[str]:
         """The word that names each candidate in the story, "" where none does."""
