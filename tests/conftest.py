@@ -186,6 +186,29 @@ def talker(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def taught_reward(talker, tmp_path_factory):
+    """Options -> the folder of a reward model that went on from the talker."""
+
+    def taught(*, steps, lr, **options):
+        from instar.config.options import EvaluateOptions, RewardOptions, TrainOptions
+        from instar.train import stages
+
+        folder = tmp_path_factory.mktemp("reward")
+        pairs = [{"prompt": f"Who likes {n}?", "chosen": "Ada eats.", "rejected": "Brr!"} for n in range(12)]
+        (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+        stages.reward(
+            RewardOptions(
+                model=str(talker / "model"), data=(str(folder / "pairs.jsonl"),), out=str(folder / "reward"),
+                quiet=True, dtype="fp32", train=TrainOptions(context=64, batch_tokens=256, steps=steps, lr=lr),
+                evaluate=EvaluateOptions(samples=0), **options,
+            )
+        )  # fmt: skip
+        return str(folder / "reward")
+
+    return taught
+
+
 def vowels(record, answer):
     """A toy reward: the share of vowels in an answer."""
     return sum(letter in "aeiou" for letter in answer) / max(1, len(answer))

@@ -1,32 +1,18 @@
 """Networks of their own for those who take part in PPO."""
 
-import json
-
 import pytest
 import torch
 
 from instar.batch import IGNORE, Answers
-from instar.config.options import EvaluateOptions, RewardOptions, TrainOptions
-from instar.train import stages
 from instar.train.critic import critic_of, own_values
 from instar.train.policy import values_at
 from instar.train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
-def reward_model(talker, tmp_path_factory):
+def reward_model(taught_reward):
     """A reward model that was trained whole."""
-    folder = tmp_path_factory.mktemp("whole")
-    pairs = [{"prompt": f"Who likes {n}?", "chosen": "Ada eats.", "rejected": "Brr!"} for n in range(12)]
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    stages.reward(
-        RewardOptions(
-            model=str(talker / "model"), data=(str(folder / "pairs.jsonl"),), out=str(folder / "reward"), quiet=True,
-            dtype="fp32", train=TrainOptions(context=64, batch_tokens=256, steps=4, lr=1e-2),
-            evaluate=EvaluateOptions(samples=0),
-        )
-    )  # fmt: skip
-    return str(folder / "reward")
+    return taught_reward(steps=4, lr=1e-2)
 
 
 def test_a_critic_begins_by_saying_nothing(make_model):

@@ -11,27 +11,17 @@ from instar.adapt.folders import load, load_adapted
 from instar.adapt.lora import using, weights_of
 from instar.batch import IGNORE
 from instar.config import InputError
-from instar.config.options import EvaluateOptions, LoraOptions, RewardOptions, TrainOptions
+from instar.config.options import LoraOptions
 from instar.infer.scoring import Scorer
-from instar.train import reinforce, stages
+from instar.train import reinforce
 from instar.train.logprobs import said_logprobs
 from instar.train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
-def reward_adapter(talker, tmp_path_factory):
+def reward_adapter(taught_reward):
     """A reward model that is an adapter on the talker."""
-    folder = tmp_path_factory.mktemp("reward")
-    pairs = [{"prompt": f"Who likes {n}?", "chosen": "Ada eats.", "rejected": "Brr!"} for n in range(12)]
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
-    stages.reward(
-        RewardOptions(
-            model=str(talker / "model"), data=(str(folder / "pairs.jsonl"),), out=str(folder / "reward"), quiet=True,
-            dtype="fp32", lora=LoraOptions(rank=2), train=TrainOptions(context=64, batch_tokens=256, steps=6, lr=3e-2),
-            evaluate=EvaluateOptions(samples=0),
-        )
-    )  # fmt: skip
-    return str(folder / "reward")
+    return taught_reward(steps=6, lr=3e-2, lora=LoraOptions(rank=2))
 
 
 def small(**more):

@@ -9,7 +9,7 @@ from ..config.options import DpoOptions, RewardOptions
 from ..config.options.reinforcement import GrpoOptions, PpoOptions
 from ..config.rewards import refuse_python
 from .screen import Screen, table
-from .stages import finish
+from .stages import finish, train
 
 
 def reward_options(arguments: list[str], program: str = "instar reward") -> RewardOptions:
@@ -22,20 +22,12 @@ def dpo_options(arguments: list[str], program: str = "instar dpo") -> DpoOptions
 
 def reward(arguments: list[str]) -> None:
     """Teach a model to say how good an answer is."""
-    options = reward_options(arguments)
-    from ..train import stages
-
-    screen = Screen(options)
-    finish(screen, stages.reward(options, say=screen.say), options.out)
+    train("reward", reward_options(arguments))
 
 
 def dpo(arguments: list[str]) -> None:
     """Make preferred answers likelier than others."""
-    options = dpo_options(arguments)
-    from ..train import stages
-
-    screen = Screen(options)
-    finish(screen, stages.dpo(options, say=screen.say), options.out)
+    train("dpo", dpo_options(arguments))
 
 
 def ppo_options(arguments: list[str], program: str = "instar ppo") -> PpoOptions:
@@ -55,29 +47,25 @@ def _python_by_flag(options: Any, arguments: list[str]) -> Any:
 
 def ppo(arguments: list[str]) -> None:
     """Make answers better by a reward, with a critic."""
-    options = ppo_options(arguments)
-    from ..train import reinforce
-
-    screen = Screen(options)
-    _finish_samples(screen, reinforce.ppo(options, say=screen.say), options.out)
+    _reinforce("ppo", ppo_options(arguments))
 
 
 def grpo(arguments: list[str]) -> None:
     """Make answers better by a reward, compared with others to the same prompt."""
-    options = grpo_options(arguments)
+    _reinforce("grpo", grpo_options(arguments))
+
+
+def _reinforce(name: str, options: Any) -> None:
+    """Run a stage of `train.reinforce` and show what was said before and after it, then its report."""
     from ..train import reinforce
 
     screen = Screen(options)
-    _finish_samples(screen, reinforce.grpo(options, say=screen.say), options.out)
-
-
-def _finish_samples(screen: Screen, report: dict[str, Any], out: str) -> None:
-    """What was said before and after, then the figures."""
+    report = getattr(reinforce, name)(options, say=screen.say)
     names = ("prompt", "before", "reward_before", "after", "reward_after")
     rows = [[_one_line(sample[name]) for name in names] for sample in report.get("samples", [])]
     if rows:
         screen.show(table("\nbefore and after", [name.replace("_", " ") for name in names], rows))
-    finish(screen, report, out)
+    finish(screen, report, options.out)
 
 
 def _one_line(value: Any, size: int = 120) -> Any:

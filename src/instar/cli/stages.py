@@ -27,29 +27,25 @@ def classify_options(arguments: list[str], program: str = "instar classify") -> 
 
 def pretrain(arguments: list[str]) -> None:
     """Train a new model on texts, or on pairs of them."""
-    options = pretrain_options(arguments)
-    from ..train import stages
-
-    screen = Screen(options)
-    finish(screen, stages.pretrain(options, say=screen.say), options.out)
+    train("pretrain", pretrain_options(arguments))
 
 
 def sft(arguments: list[str]) -> None:
     """Teach a model to answer."""
-    options = sft_options(arguments)
-    from ..train import stages
-
-    screen = Screen(options)
-    finish(screen, stages.sft(options, say=screen.say), options.out)
+    train("sft", sft_options(arguments))
 
 
 def classify(arguments: list[str]) -> None:
     """Teach a model labels."""
-    options = classify_options(arguments)
+    train("classify", classify_options(arguments))
+
+
+def train(name: str, options: Any) -> None:
+    """Run a stage of `train.stages` and show its report."""
     from ..train import stages
 
     screen = Screen(options)
-    finish(screen, stages.classify(options, say=screen.say), options.out)
+    finish(screen, getattr(stages, name)(options, say=screen.say), options.out)
 
 
 def plan(arguments: list[str]) -> None:

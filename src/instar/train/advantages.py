@@ -17,7 +17,7 @@ from torch import Tensor
 from ..config import InputError
 
 TINY = 1e-8  # added to a variance
-SPREAD = 1e-6  # added to the standard deviation of a group
+SPREAD = 1e-4  # added to the standard deviation of a group, so that rounding among equal rewards stays nothing
 STEEPEST = 0.2  # change of the adaptive coefficient over one horizon
 
 

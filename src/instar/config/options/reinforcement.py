@@ -101,6 +101,14 @@ class ReinforceOptions(Machine):
 
     rollouts: RolloutOptions = field(default_factory=RolloutOptions)
     kl: KlOptions = field(default_factory=KlOptions)
+    train: TrainOptions = field(
+        default_factory=lambda: TrainOptions(
+            context=512, lr=1e-6, weight_decay=0.0, betas=(0.9, 0.999), schedule="constant", warmup=0.0
+        )
+    )
+    lora: LoraOptions = field(default_factory=LoraOptions)
+    evaluate: EvaluateOptions = field(default_factory=lambda: EvaluateOptions(samples=3))
+    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
 
 
 @dataclass(frozen=True)
@@ -115,14 +123,6 @@ class PpoOptions(ReinforceOptions):
     whiten: bool = True
 
     critic: CriticOptions = field(default_factory=CriticOptions)
-    train: TrainOptions = field(
-        default_factory=lambda: TrainOptions(
-            context=512, lr=1e-6, weight_decay=0.0, betas=(0.9, 0.999), schedule="constant", warmup=0.0
-        )
-    )
-    lora: LoraOptions = field(default_factory=LoraOptions)
-    evaluate: EvaluateOptions = field(default_factory=lambda: EvaluateOptions(samples=3))
-    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,3 @@ class GrpoOptions(ReinforceOptions):
         default_factory=lambda: RolloutOptions(prompts=16, answers=8, epochs=1, missing_end=0.0)
     )
     kl: KlOptions = field(default_factory=lambda: KlOptions(coefficient=0.0, where="loss"))
-    train: TrainOptions = field(
-        default_factory=lambda: TrainOptions(
-            context=512, lr=1e-6, weight_decay=0.0, betas=(0.9, 0.999), schedule="constant", warmup=0.0
-        )
-    )
-    lora: LoraOptions = field(default_factory=LoraOptions)
-    evaluate: EvaluateOptions = field(default_factory=lambda: EvaluateOptions(samples=3))
-    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
