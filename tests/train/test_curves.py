@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from instar.train.curves import Curve, chart, label, rounds, smooth, smooth_points, thin
+from instar.train.curves import Curve, chart, rounds, smooth, smooth_points, thin
 
 
 def pairs(path):
@@ -89,15 +89,6 @@ def test_round_values():
     assert rounds(0, 7.3, 4) == [0, 2, 4, 6]
     assert rounds(0, 0.6, 6) == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     assert rounds(1, 3, 10, whole=True) == [1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(0, "0"), (12500.0, "12,500"), (1e-05, "1e-5"), (0.015, "0.015"), (0.1 + 0.2, "0.3"), (2e12, "2e+12")],
-)
-def test_labels(value, shown):
-    """A number as one would write it."""
-    assert label(value) == shown
 
 
 def test_smoothing_leaves_gaps_where_they_were():

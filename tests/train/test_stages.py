@@ -22,6 +22,10 @@ from instar.config.options import (
 )
 from instar.config.presets import preset
 from instar.data.branches import pair_sizes
+from instar.data.corpus import Tally, encode
+from instar.data.refine.mixture import Mixture, Part
+from instar.data.shards import SUFFIX, ShardWriter
+from instar.data.sources import Document
 from instar.hub.folders import load
 from instar.text.tokenizer import Tokenizer
 from instar.train import plan, stages
@@ -325,6 +329,25 @@ def test_everything_held_in_training_is_said(options, tmp_path):
     report = stages.pretrain(replace(options, held_out=0.0), say=said.append)
     assert report["held_out_loss"] is None
     assert any("nothing is held out" in line for line in said)
+
+
+def test_a_mixture_is_trained_on_and_told(options, files, tmp_path):
+    """Shards of a prepared folder stand as often as its mixture says; the run says so and keeps it in its report."""
+    (tmp_path / "out").mkdir()
+    tokenizer = Tokenizer.load(files / "tokenizer")
+    parts = {}
+    for number, (name, texts) in enumerate({"few": TEXTS[:8], "many": TEXTS[8:]}.items()):
+        writer = ShardWriter(tmp_path / "out" / f"{number}{SUFFIX}", tokenizer.vocab_size, tokenizer.fingerprint)
+        for section in encode([Document({"text": text}, "", 1) for text in texts], tokenizer, Tally()):
+            writer.add(section)
+        writer.close()
+        parts[name] = Part(3.0 if name == "few" else 1.0, None, writer.total, (writer.path.name,))
+    Mixture(parts).save(tmp_path / "out")
+    said = []
+    report = stages.pretrain(replace(options, data=(str(tmp_path / "out"),)), say=said.append)
+    assert report["data"]["documents"] == 3 * 8 + 32
+    assert {row["source"]: row["epochs"] for row in report["data"]["mixture"]} == {"few": 3.0, "many": 1.0}
+    assert any(line.startswith("one pass: many 5") and "few 4" in line and "(3 epochs)" in line for line in said)
 
 
 def test_look_back_reaches_the_new_model(options, monkeypatch):

@@ -9,9 +9,12 @@ from typing import Any
 
 from ..config import to_dict
 from ..config.recipe import Recipe
+from ..data.disk import put
+from ..text.figures import count, figure, number, seconds, short
+from ..text.page import PAGE, render
 from ..train.curves import Chart, Curve, chart
-from ..train.history import History, mean_of_last, number, read_history, read_json
-from ..train.page import PAGE, RECENT, SMALL, Card, count, figure, loss_chart, put, render, seconds, short
+from ..train.history import History, mean_of_last, read_history, read_json
+from ..train.page import RECENT, SMALL, Card, loss_chart
 from ..train.run import RECIPE
 from ..train.tables import LANGUAGES, exam_tables, settings, stage_defaults
 
@@ -69,7 +72,9 @@ def _step(out: Path, name: str, state: str, report: Mapping[str, Any]) -> Step:
     folder = out / name
     page = f"{name}/{PAGE}" if state != WAITING and (folder / PAGE).is_file() else ""
     if state == WAITING or not (folder / RECIPE).is_file():
-        facts = [(fact, count(report[fact])) for fact in ("vocab_size", "documents", "bytes") if fact in report]
+        facts = [
+            (fact, count(report[fact])) for fact in ("vocab_size", "documents", "bytes", "tokens") if fact in report
+        ]
         return Step(name, state, page, _named(facts), [("fingerprint", report.get("fingerprint", ""))])
     run = read_history(folder)
     rows = run.rows[-1] if run.rows else {}

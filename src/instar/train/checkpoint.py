@@ -25,7 +25,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..config import Diverged, InputError
-from .commit import commit, discard, replace_text, sweep, verify
+from ..data.disk import write_whole
+from .commit import commit, discard, sweep, verify
 from .space import Unwritten, free_bytes, told
 from .trainer import Record, Trainer
 from .writer import Writer, attempt
@@ -169,7 +170,7 @@ class Checkpoints:
     def _tidy(self, newest: Path) -> None:
         """Name the newest, and remove what is older than the `keep` newest that are whole, as read back from the
         disk."""
-        replace_text(self.folder / LATEST, f"{newest.name}\n")
+        write_whole(self.folder / LATEST, f"{newest.name}\n")
         folders, kept = self.steps(), 0
         if len(folders) <= self.keep:
             return

@@ -15,11 +15,11 @@ from typing import Any
 from uuid import uuid4
 
 from ..config import InputError
-from ..data.disk import sync
+from ..data.disk import DRAFT, sync
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
-DRAFT, TRASH = ".tmp-", ".trash-"
+TRASH = ".trash-"
 
 
 def commit(folder: Path, fill: Callable[[Path], None]) -> None:
@@ -81,18 +81,6 @@ def sweep(parent: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file so that its old or its new content is there at any time."""
-    draft = path.with_name(f".{path.name}{DRAFT}{uuid4().hex[:8]}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        sync(draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    sync(path.parent)
 
 
 def _seal(folder: Path) -> None:

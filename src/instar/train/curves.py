@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from ..text.figures import label
+
 Point = tuple[float, float | None]  # x, and y or a gap
 LIMIT = 1200  # points of one curve; a page is not much wider
 MEMORY = 0.02  # share of a curve that its mean remembers
@@ -206,17 +208,6 @@ def _powers(low: float, high: float) -> list[float]:
     every = max(1, (last - first) // 6)
     values = [time * 10.0**power for power in range(first, last + 1, every) for time in times]
     return [value for value in values if low <= value <= high]
-
-
-def label(value: float | None) -> str:
-    """A number as an axis shows it. Example: 12500.0 -> 12,500 and 1e-05 -> 1e-5"""
-    if value is None:
-        return ""
-    if abs(value) >= 1e9:
-        return f"{value:.4g}"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.4g}".replace("e-0", "e-")
 
 
 def _short(place: float) -> str:

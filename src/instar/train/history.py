@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..config import load_yaml
+from ..text.figures import DRAWABLE, number
 from .curves import Point
 from .run import METRICS, RECIPE, REPORT, SAMPLES, SKIPPED
 
 Row = dict[str, Any]
 EXAM = "exam.json"  # what `instar grow` asked the finished model
-DRAWABLE = 1e100  # beyond it a value has no place on an axis
 
 
 @dataclass(frozen=True)
@@ -111,17 +111,6 @@ def read_lines(path: Path) -> tuple[list[Row], int]:
 def read_json(path: Path) -> dict[str, Any]:
     """A file of one JSON object; empty where there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def number(value: Any) -> float | None:
-    """A finite float of what can be drawn, else None."""
-    if type(value) is float and 1 / DRAWABLE < value < DRAWABLE:  # nearly all of them
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if not (-DRAWABLE < value < DRAWABLE):  # NaN and infinities are not between them either
-        return None
-    return float(value) if not 0 < abs(value) < 1 / DRAWABLE else 0.0
 
 
 def mean_of_last(points: Sequence[Point], count: int) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .commit import replace_text
+from ..data.disk import write_whole
 
 
 class Jsonl:
@@ -43,7 +43,7 @@ def forget_after(step: int, path: Path) -> None:
     """Drop the rows of later steps, which a run that died has left, so that a run that goes on repeats none."""
     if path.exists():
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
-        replace_text(path, "".join(f"{line}\n" for line in kept))
+        write_whole(path, "".join(f"{line}\n" for line in kept))
 
 
 def last_losses(path: Path, count: int) -> list[float]:

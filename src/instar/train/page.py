@@ -9,20 +9,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
-
-from .commit import replace_text
-from .curves import Chart, Curve, chart, label, smooth_points
-from .history import History, mean_of_last, number, read_history
+from ..data.disk import put
+from ..text.figures import NONE, count, figure, number, seconds, short
+from ..text.page import PAGE, render
+from .curves import Chart, Curve, chart, smooth_points
+from .history import History, mean_of_last, read_history
 from .run import RECIPE
-from .tables import NONE, exam_tables, settings, shape_settings, stage_defaults
+from .tables import exam_tables, settings, shape_settings, stage_defaults
 
-PAGE = "report.html"
 SMALL = (376, 190)
 EVALUATIONS = 12  # whose samples are shown
 RECENT = 20  # steps whose mean is the final training loss
@@ -35,14 +33,6 @@ def write_page(folder: Path, say: Callable[[str], None]) -> None:
     """Write the page of a run, whether it reached its end or was stopped. Raises nothing: `say` hears what is wrong."""
     if (folder / RECIPE).is_file():
         put(folder / PAGE, lambda: render_run(folder), say)
-
-
-def put(path: Path, render: Callable[[], str], say: Callable[[str], None]) -> None:
-    """Write a page, or say why there is none."""
-    try:
-        replace_text(path, render())
-    except Exception as error:  # of any kind: no run of hours may fail for its page
-        say(f"{path} was not written: {type(error).__name__}: {error}")
 
 
 def render_run(folder: Path) -> str:
@@ -65,24 +55,6 @@ def render_run(folder: Path) -> str:
         exams=exam_tables({"right": run.exam}) if run.exam else [],
         exam=run.exam,
     )
-
-
-def render(template: str, **values: Any) -> str:
-    """A template of this package, filled in; every value is escaped. A character that no file can hold is spelt out."""
-    text = _environment().get_template(template).render(**values)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("instar", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
-    environment.filters |= {
-        "count": count, "figure": figure, "seconds": seconds, "moment": moment, "language": language, "plain": plain,
-    }  # fmt: skip
-    return environment
 
 
 def state(run: History) -> str:
@@ -228,49 +200,3 @@ def _name(out: str) -> str:
 
 def perplexity(loss: float | None) -> float | None:
     return math.exp(loss) if loss is not None and loss < 200 else None
-
-
-def count(value: Any) -> str:
-    """Example: 1234567 -> 1,234,567"""
-    found = number(value)
-    return NONE if found is None else f"{found:,.0f}"
-
-
-def short(value: Any) -> str:
-    """Example: 1197440 -> 1.2 M"""
-    found = number(value) or 0
-    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if found >= size:
-            return f"{found / size:.3g} {unit}"
-    return count(value)
-
-
-def figure(value: Any) -> str:
-    return NONE if number(value) is None else label(number(value))
-
-
-def seconds(value: Any) -> str:
-    """Example: 384 -> 6.4 min"""
-    found = number(value)
-    if found is None:
-        return NONE
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if found >= 1.5 * size:
-            return f"{found / size:.1f} {unit}"
-    return f"{found:.1f} s"
-
-
-def moment(value: Any) -> str:
-    """Example: 2026-01-31T09:05:00+00:00 -> 2026-01-31 09:05 UTC"""
-    return f"{str(value)[:10]} {str(value)[11:16]} UTC"
-
-
-def language(text: Any) -> str:
-    """zh for a text with Chinese characters and no kana, which take other shapes elsewhere; else nothing."""
-    kana = any("\u3040" <= sign <= "\u30ff" for sign in str(text))
-    return "zh" if not kana and any("\u3400" <= sign <= "\u9fff" for sign in str(text)) else ""
-
-
-def plain(text: Any) -> str:
-    """Control characters as their pictures; what a browser shows is then what is there."""
-    return "".join(chr(0x2400 + ord(sign)) if sign < " " and sign not in "\n\t" else sign for sign in str(text))

@@ -17,8 +17,9 @@ import torch
 
 from .. import __version__
 from ..config import InputError, dump_yaml, load_yaml
-from . import lock
-from .commit import leftovers, replace_text, sweep
+from ..data import lock
+from ..data.disk import write_whole
+from .commit import leftovers, sweep
 
 RECIPE, REPORT, METRICS, SAMPLES, SKIPPED, CHECKPOINTS = (
     "instar.yaml",
@@ -80,7 +81,7 @@ class RunFolder:
 
     def write_report(self, report: Mapping[str, Any]) -> None:
         """The last file of a run: with it the run is finished."""
-        replace_text(self.path / REPORT, json.dumps(dict(report), ensure_ascii=False, indent=1) + "\n")
+        write_whole(self.path / REPORT, json.dumps(dict(report), ensure_ascii=False, indent=1) + "\n")
 
     def read_recipe(self) -> dict[str, Any]:
         """What an earlier start of this run decided; empty where there was none."""
@@ -89,7 +90,7 @@ class RunFolder:
 
     def write_recipe(self, recipe: Mapping[str, Any]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        replace_text(self.path / RECIPE, dump_yaml(recipe))
+        write_whole(self.path / RECIPE, dump_yaml(recipe))
 
 
 def versions() -> dict[str, str]:

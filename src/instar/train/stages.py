@@ -26,6 +26,7 @@ from ..config.options import (
 )
 from ..data.loader import Loader
 from ..data.pairs import Pairs
+from ..data.refine.mixture import in_words as mixture_in_words
 from ..hub.families import OWN, layout_of
 from ..infer.text import generate
 from ..model.transformer import Transformer
@@ -193,10 +194,14 @@ class Stage:
         checkpoints.check_room(trainer)
         if self.ranks.rank == 0 and not start:
             self.folder.write_recipe(self._recipe())
-        figures = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in self.task.counts.items() if value)
+        counts = self.task.counts
+        numbers = {name: value for name, value in counts.items() if isinstance(value, (int, float)) and value}
+        figures = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in numbers.items())
         for note in self.task.notes:
             self.say(note)
         self.say(f"data: {figures}; {len(self.kept):,} documents with {self.kept.total:,} tokens held out")
+        if mixture := counts.get("mixture"):
+            self.say(f"one pass: {mixture_in_words(mixture)}")
         self.say(
             f"model: {in_words(self.model)}; {self.steps:,} steps of "
             f"{self._step()} in {_word(self.dtype)} on {self.device}"

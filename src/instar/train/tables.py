@@ -11,13 +11,13 @@ from ..config import ModelConfig, to_dict
 from ..config.options import ClassifyOptions, DpoOptions, PretrainOptions, RewardOptions, SftOptions
 from ..config.options.reinforcement import GrpoOptions, PpoOptions
 from ..config.presets import PRESETS, preset
+from ..text.figures import NONE
 
 DEFAULTS = {
     "pretrain": PretrainOptions, "sft": SftOptions, "classify": ClassifyOptions, "reward": RewardOptions,
     "dpo": DpoOptions, "ppo": PpoOptions, "grpo": GrpoOptions,
 }  # fmt: skip
 LANGUAGES = {"en": "English", "zh": "Chinese"}
-NONE = "–"
 
 
 @dataclass(frozen=True)

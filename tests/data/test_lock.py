@@ -10,13 +10,13 @@ from threading import Barrier
 import pytest
 
 from instar.config import InputError
-from instar.train import lock
-from instar.train.lock import held, refuse_held
+from instar.data import lock
+from instar.data.lock import held, refuse_held
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from instar.train.lock import held
+from instar.data.lock import held
 with held(Path(sys.argv[1])):
     print("here", flush=True)
     time.sleep(60)
