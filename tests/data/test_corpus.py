@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from instar.config import InputError
 from instar.data import corpus
-from instar.data.corpus import Tally, divide, encode, is_held_out, load_tokens, prepare, read, sections
-from instar.data.shards import Shards, store_in_memory
+from instar.data.corpus import Tally, divide, encode, is_held_out, load_tokens, read, sections
+from instar.data.shards import SUFFIX, Shards, ShardWriter, store_in_memory
 from instar.data.sources import Document
 
 PARAGRAPH = "All happy families are alike; each unhappy family is unhappy in its own way. "
@@ -98,21 +98,6 @@ def test_a_begin_that_is_the_end_too_is_put_on_both_sides(document, tokenizer, m
     assert list(section.ids) == [256, 97, 97, 256]
 
 
-def test_documents_are_tokenised_as_they_come(document, tokenizer, tmp_path, monkeypatch):
-    """Memory stays flat: shards are on disk before the last document has been read."""
-    monkeypatch.setattr(corpus, "CHUNK", 100)
-    seen = []
-
-    def endless():
-        for number in range(50):
-            seen.append(len(list(tmp_path.glob("*.tokens.safetensors"))))
-            yield document(f"document number {number}")
-
-    shards = corpus.write_shards(endless(), tokenizer, tmp_path, 200, Tally())
-    assert shards > 3
-    assert seen[-1] >= shards - 2
-
-
 @pytest.fixture
 def source(tmp_path):
     """A folder of a book and some rows, as a source."""
@@ -123,57 +108,43 @@ def source(tmp_path):
     return str(folder)
 
 
+def write_shards(sources, tokenizer, folder, tokens=10**9):
+    """The documents as shards of about so many tokens; how many there are."""
+    folder.mkdir()
+    writers = [ShardWriter(folder / f"00000{SUFFIX}", tokenizer.vocab_size, tokenizer.fingerprint)]
+    for section in encode(read(sources), tokenizer, Tally()):
+        writers[-1].add(section)
+        if writers[-1].total >= tokens and not section.continues:
+            path = folder / f"{len(writers):05d}{SUFFIX}"
+            writers.append(ShardWriter(path, tokenizer.vocab_size, tokenizer.fingerprint))
+    for writer in writers:
+        writer.close()
+    return len(writers)
+
+
 def test_shards_and_memory_hold_the_same(source, tokenizer, tmp_path):
-    """What was prepared, in however many shards, is what tokenising into memory gives; also what is held out."""
-    report = prepare([source], tokenizer, tmp_path / "out", shard_tokens=200)
+    """What lies in shards, however many, is what tokenising into memory gives; also what is held out."""
+    shards = write_shards([source], tokenizer, tmp_path / "out", 200)
     here, counts = load_tokens([source], tokenizer)
     there, found = load_tokens([str(tmp_path / "out")], tokenizer)
-    assert report["shards"] == found["shards"] > 1
+    assert shards == found["shards"] > 1
     assert [*here.lengths] == [*there.lengths]
     assert all(np.array_equal(here.tokens(n), there.tokens(n)) for n in range(len(here)))
-    assert (report["tokens"], report["documents"]) == (there.total, 51) == (counts["tokens"], counts["documents"])
+    assert (found["tokens"], found["documents"]) == (there.total, 51) == (counts["tokens"], counts["documents"])
     assert texts(here.split(0.2)[1]) == texts(there.split(0.2)[1])
     assert here.bytes == there.bytes
 
 
-def test_preparing_twice_is_done_once(source, tokenizer, tmp_path):
-    """The same data is left as it is; other data never overwrites it."""
-    first = prepare([source], tokenizer, tmp_path / "out")
-    again = prepare([source], tokenizer, tmp_path / "out")
-    assert (first["reused"], again["reused"]) == (False, True)
-    assert {**first, "reused": True} == again
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
-    with pytest.raises(InputError, match=r"out holds data prepared with the key .*wanted .*name another folder"):
-        prepare([f"{source}/rows.jsonl"], tokenizer, tmp_path / "out")
-    with pytest.raises(InputError, match="holds other files"):
-        prepare([source], tokenizer, source)
-
-
-def test_a_folder_appears_whole_or_not_at_all(source, tokenizer, tmp_path, monkeypatch):
-    """Stopped in the middle, nothing is left that looks like prepared data."""
-
-    def fail(self, texts):
-        if len(texts) > 1:
-            raise KeyboardInterrupt
-        return [list(text.encode()) for text in texts]
-
-    monkeypatch.setattr(type(tokenizer), "encode_batch", fail)
-    with pytest.raises(KeyboardInterrupt):
-        prepare([source], tokenizer, tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["source"]
-
-
 def test_no_text_at_all_is_an_error(tokenizer, tmp_path):
-    """Empty files are no data, prepared or not."""
+    """Empty files are no data."""
     (tmp_path / "a.txt").write_text("\n\n")
-    for attempt in (lambda s: load_tokens(s, tokenizer), lambda s: prepare(s, tokenizer, tmp_path / "out")):
-        with pytest.raises(InputError, match=r"no text in .*: all of its 1 documents are empty"):
-            attempt([str(tmp_path / "a.txt")])
+    with pytest.raises(InputError, match=r"no text in .*: all of its 1 documents are empty"):
+        load_tokens([str(tmp_path / "a.txt")], tokenizer)
 
 
 def test_shards_and_texts_do_not_mix(source, tokenizer, tmp_path):
     """Prepared and unprepared data together is an error, and shards are no documents."""
-    prepare([source], tokenizer, tmp_path / "out")
+    write_shards([source], tokenizer, tmp_path / "out")
     with pytest.raises(InputError, match="cannot be mixed"):
         load_tokens([str(tmp_path / "out"), source], tokenizer)
     with pytest.raises(InputError, match="token shards, which are read by pretrain"):
@@ -194,5 +165,5 @@ def test_held_out_is_frozen():
 
 def test_shards_open_without_a_fingerprint(source, tokenizer, tmp_path):
     """A folder can be looked at without its tokenizer."""
-    prepare([source], tokenizer, tmp_path / "out")
+    write_shards([source], tokenizer, tmp_path / "out")
     assert len(Shards(tmp_path / "out")) == 51

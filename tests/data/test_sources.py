@@ -160,3 +160,36 @@ def test_real_texts_are_readable(real, name):
     documents = [document for document, _ in zip(read([str(real / "pretrain" / name)]), range(3))]
     assert len(documents) == 3
     assert all(document.text.strip() for document in documents)
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """A folder as `data prepare` leaves it, without shards."""
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "00000.jsonl.zst").write_bytes(b"")
+    for name in ("plan.json", "recipe.yaml", "report.json", "documents/notes.txt"):
+        (tmp_path / name).write_text("{}")
+    return tmp_path
+
+
+def test_a_prepared_folder_means_its_documents_or_its_shards(prepared):
+    """Neither its report nor its plan is data; once there are shards and their mixture, they are."""
+    assert [path.name for path in resolve([str(prepared)]).places] == ["00000.jsonl.zst"]
+    (prepared / "00000.tokens.safetensors").write_bytes(b"")
+    (prepared / "mixture.json").write_text("{}")
+    found = resolve([str(prepared)])
+    assert [path.name for path in found.places] == ["00000.tokens.safetensors"]
+    assert [path.name for path in found.mixtures] == ["mixture.json"]
+    with pytest.raises(InputError, match=f"read by pretrain alone; give {prepared}/documents"):
+        list(read([str(prepared)]))
+
+
+@pytest.mark.parametrize(("shards", "missing"), [(False, "report.json"), (True, "mixture.json")])
+def test_a_folder_that_is_not_finished_is_refused(prepared, shards, missing):
+    """A part of the data never passes for the whole."""
+    if shards:
+        (prepared / "00000.tokens.safetensors").write_bytes(b"")
+    else:
+        (prepared / "report.json").unlink()
+    with pytest.raises(InputError, match=f"has not finished .{missing} is missing.; run it again"):
+        resolve([str(prepared)])

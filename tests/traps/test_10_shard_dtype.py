@@ -2,10 +2,16 @@
 16 bits (45 % of a corpus corrupted), files were read with a type they were not written with, and offsets overflowed.
 Here the type follows from the vocabulary, stands in the header, is checked, and all arithmetic has 64 bits."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from instar.config import InputError
+from instar.data.collate import Collate
+from instar.data.loader import Loader, shuffled
 from instar.data.packing import best_fit, windows
 from instar.data.shards import SUFFIX, Part, Section, Shards, ShardWriter, TokenStore, store_in_memory, token_dtype
 
@@ -90,3 +96,69 @@ def test_a_document_beyond_four_billion_tokens_is_read_at_its_place(tmp_path):
     assert store.total == BIG + 4
     assert store.tokens(2).tolist() == [8, 9, 10]
     assert store.tokens(1, BIG - 3).tolist() == [7]
+
+
+LAST = [7, 8, 9, 10]
+
+
+def sparse(folder, tokens):
+    """A shard of five documents and so many tokens, all of them holes but for the last four."""
+    path = folder / f"00000{SUFFIX}"
+    writer = ShardWriter(path, 300, "f" * 64)
+    ends = [0, 3, tokens // 2, tokens - 5, tokens - 4, tokens]
+    writer.ends = ends
+    writer.index = [(number, 1, False) for number in range(5)]
+    try:
+        writer._file.seek(4096 + 2 * (tokens - 4))
+        writer._file.write(np.array(LAST, np.uint16).tobytes())
+    except OSError:
+        writer.abandon()
+        pytest.skip("the file system holds no sparse file of this size")
+    writer.close()
+    return path
+
+
+def test_a_shard_beyond_four_billion_tokens_reads_right(tmp_path):
+    """2^32 + 2,000 tokens in one file, through packing and the loader: what lies at the end comes from there."""
+    total, context = BIG + 2000, 65_536
+    assert sparse(tmp_path, total).stat().st_size > 2 * BIG
+    store = Shards(tmp_path, "f" * 64)
+    rows = windows(store.lengths, context)
+    last = BIG // context
+    assert (store.total, store.lengths.sum(), len(store), len(rows)) == (total, total, 5, last + 1)
+    assert store.tokens(4).tolist() == LAST
+    assert store.tokens(2, store.lengths[2] - 1).tolist() == [0]
+    assert rows[last] == [(2, BIG // 2 - 1000, BIG // 2 + 995), (3, 0, 1), (4, 0, 4)]
+    loader = Loader(rows, Collate(store, context, 299), batch_rows=1)
+    loader.step = int(np.flatnonzero(shuffled(np.arange(last + 1), last + 1, 0, 0) == last)[0])
+    tokens = next(loader).tokens[0]
+    assert tokens.tolist() == [0] * 1996 + LAST
+
+
+def test_start_up_is_flat_in_the_number_of_tokens(tmp_path):
+    """Opening, identifying and packing a shard of 8.6 GB takes the time and memory of one of 8 KB."""
+    code = """
+import json, resource, sys, time
+from instar.data.corpus import fingerprint
+from instar.data.packing import windows
+from instar.data.shards import Shards
+started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+fingerprint([sys.argv[1]])
+store = Shards(sys.argv[1])
+rows = windows(store.lengths, 1024)
+kept, held = store.split(0.5)
+last = store.tokens(len(store) - 1).tolist()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({"seconds": time.perf_counter() - started, "kb": peak - before, "rows": len(rows), "last": last}))
+"""
+    found = []
+    for name, tokens in (("small", 4000), ("large", BIG + 2000)):
+        folder = tmp_path / name
+        folder.mkdir()
+        sparse(folder, tokens)
+        done = subprocess.run([sys.executable, "-c", code, folder], check=True, capture_output=True, text=True)
+        found.append(json.loads(done.stdout))
+    small, large = found
+    assert (small["last"], large["last"], large["rows"]) == (LAST, LAST, -(-(BIG + 2000) // 1024))
+    assert large["kb"] - small["kb"] < 8000
+    assert large["seconds"] < small["seconds"] + 2

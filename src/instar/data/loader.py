@@ -16,6 +16,7 @@ import numpy as np
 
 from ..batch import Batch
 from ..config import InputError
+from .hashes import mix
 
 AHEAD = 2  # micro-batches each worker prepares before they are asked for
 ROUNDS = 6
@@ -36,7 +37,7 @@ def shuffled(places: np.ndarray, size: int, seed: int, epoch: int) -> np.ndarray
     https://doi.org/10.1007/3-540-45760-7_9).
     """
     half = np.uint64(max(3, ((size - 1).bit_length() + 1) // 2))
-    keys = _mix(np.array([seed, epoch], np.uint64).astype(np.uint64))
+    keys = mix(np.array([seed, epoch], np.uint64).astype(np.uint64))
     rows = places.astype(np.uint64)
     outside = np.ones(len(rows), bool)
     while outside.any():
@@ -49,18 +50,9 @@ def _feistel(values: np.ndarray, half: np.uint64, keys: np.ndarray) -> np.ndarra
     low = np.uint64((1 << int(half)) - 1)
     left, right = values >> half, values & low
     for number in range(ROUNDS):
-        word = _mix(right ^ _mix(keys[0] + np.uint64(number)) ^ keys[1])
+        word = mix(right ^ mix(keys[0] + np.uint64(number)) ^ keys[1])
         left, right = right, left ^ (word & low)
     return (left << half) | right
-
-
-def _mix(word: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser: every bit of the input touches every bit of the output."""
-    with np.errstate(over="ignore"):
-        word = np.asarray(word + np.uint64(0x9E3779B97F4A7C15), np.uint64)
-        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return word ^ (word >> np.uint64(31))
 
 
 class Loader(Iterator[Batch]):

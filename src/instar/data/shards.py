@@ -5,15 +5,22 @@ remembers the hash of its text, so any share can be held out later without readi
 sections of one document on the same side of that division are one document of the store.
 
 A shard is a stock safetensors file (tokens, offsets, keys, sizes, continues) that is written in one pass: a header
-of fixed length, the tokens as they come, then the index. Only the index is read into memory.
+of fixed length, the tokens as they come, then the index. Only the index is read into memory, 25 bytes a section, so
+opening takes time and memory by the number of documents and not of tokens; a store adds 28 bytes for each document.
+
+A folder's mixture.json says how often the documents of each shard stand in its store: 2.5 times means twice each, and
+half of them, by hash, once more. A share that is held out is the same for any mixture, and each of its sections stands
+in it once. Nothing is copied: the same part stands in the store several times.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +28,16 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ..config import InputError
+from .disk import sync
+from .hashes import mix
+from .refine.mixture import read_mixture
 
 KIND, VERSION = "instar-tokens", "1"
 SUFFIX = ".tokens.safetensors"
 HEADER = 4096  # bytes before the tokens: 8 for the length, the rest JSON padded with blanks
+NAME = 1024  # bytes of it for the name of a source
 KEY_BITS = 53  # a key fits a float exactly
+INDEX = ("offsets", "keys", "sizes", "continues")
 WIRE = {"uint16": "U16", "uint32": "U32", "uint64": "U64", "bool": "BOOL"}
 
 
@@ -63,8 +75,15 @@ class Part:
 class TokenStore:
     """len(store) documents as token ids: tokens(i) of each, their lengths, the total, and the bytes of their text."""
 
-    def __init__(self, parts: Sequence[Part], kept: Sequence[np.ndarray] | None = None) -> None:
-        """kept: for each part, which of its sections (S,) belong to this store; all of them when left out."""
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        kept: Sequence[np.ndarray] | None = None,
+        once: Sequence[np.ndarray] | None = None,
+    ) -> None:
+        """kept: for each part, which of its sections (S,) belong to this store; all of them when left out. once: which
+        may be held out, those kept when left out; of a mixture, where a section stands several times or not at all,
+        every one once."""
         self.parts = tuple(parts)
         kept = [np.ones(len(part.keys), bool) for part in parts] if kept is None else kept
         runs = [_runs(part, mask) for part, mask in zip(self.parts, kept)]
@@ -74,6 +93,7 @@ class TokenStore:
         self.total = int(self.lengths.sum())
         self.bytes = sum(int(part.sizes[mask].sum()) for part, mask in zip(self.parts, kept))
         self._kept = kept
+        self._once = kept if once is None else once
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -94,11 +114,10 @@ class TokenStore:
 
     def split(self, share: float) -> tuple[TokenStore, TokenStore]:
         """(to train on, held out): the sections whose hash falls below `share` are held out, whatever the tokenizer."""
-        held = [kept & (part.keys < threshold(share)) for part, kept in zip(self.parts, self._kept)]
-        return (
-            TokenStore(self.parts, [kept & ~out for kept, out in zip(self._kept, held)]),
-            TokenStore(self.parts, held),
-        )
+        out = [part.keys < threshold(share) for part in self.parts]
+        held = [once & below for once, below in zip(self._once, out)]
+        rest = [[mask & ~below for mask, below in zip(masks, out)] for masks in (self._kept, self._once)]
+        return TokenStore(self.parts, *rest), TokenStore(self.parts, held)
 
 
 def threshold(share: float) -> int:
@@ -115,6 +134,34 @@ def _runs(part: Part, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     first = kept & ~joined
     last = kept & ~np.append(joined[1:], False)
     return part.offsets[:-1][first], part.offsets[1:][last]
+
+
+def passes(parts: Sequence[Part], epochs: Sequence[float]) -> tuple[list[Part], list[np.ndarray], list[np.ndarray]]:
+    """parts, kept and once of a store in which the documents of each part stand `epochs` times, one pass of all parts
+    after the other. A fraction of a pass takes documents whole, by a hash of the first section; of 0 epochs nothing is
+    held out either."""
+    placed: list[tuple[Part, np.ndarray, bool]] = []
+    left, number = [(part, times) for part, times in zip(parts, epochs) if times > 0], 0
+    while left:
+        for part, times in left:
+            bound = threshold(min(1.0, times - number))
+            if bound or not number:  # the first pass has every part: its sections may be held out
+                placed.append((part, _drawn(part, bound), not number))
+        number += 1
+        left = [(part, times) for part, times in left if times > number]
+    once = [np.full(len(part.keys), first) for part, _, first in placed]
+    return [part for part, _, _ in placed], [kept for _, kept, _ in placed], once
+
+
+def _drawn(part: Part, bound: int) -> np.ndarray:
+    """Which sections (S,) are of documents that are drawn: bound of 2^53 of them, whatever side they are on when a
+    share is held out."""
+    first = np.ones(len(part.keys), bool)
+    if bound == 1 << KEY_BITS:
+        return first
+    first[1:] = ~part.continues[:-1]
+    draws = mix(part.keys[first]) >> np.uint64(64 - KEY_BITS)
+    return (draws < bound)[np.cumsum(first) - 1]
 
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:
@@ -148,12 +195,18 @@ def store_in_memory(sections: Iterable[Section], vocab_size: int) -> TokenStore:
 class ShardWriter:
     """Writes one shard under a temporary name; `close` completes, syncs and renames it, `abandon` removes it."""
 
-    def __init__(self, path: Path, vocab_size: int, fingerprint: str) -> None:
-        self.path, self.vocab_size, self.fingerprint = path, vocab_size, fingerprint
+    def __init__(
+        self, path: Path, vocab_size: int, fingerprint: str, *, source: str = "", draft: Path | None = None
+    ) -> None:
+        """source: what its documents are from, by the name in a data recipe; draft: the temporary name, on the same
+        file system."""
+        if len(json.dumps(source)) > NAME:
+            raise InputError(f"a source's name of {len(source)} characters; wanted one that fits {NAME} bytes of JSON")
+        self.path, self.vocab_size, self.fingerprint, self.source = path, vocab_size, fingerprint, source
         self.dtype = token_dtype(vocab_size)
         self.ends = [0]
         self.index: list[tuple[int, int, bool]] = []
-        self._draft = path.with_name(f".{path.name}.{os.getpid()}")
+        self._draft = draft or path.with_name(f".{path.name}.{os.getpid()}")
         self._file = self._draft.open("wb")
         self._file.write(b" " * HEADER)
 
@@ -183,6 +236,7 @@ class ShardWriter:
         os.fsync(self._file.fileno())
         self._file.close()
         self._draft.rename(self.path)
+        sync(self.path.parent)
 
     def abandon(self) -> None:
         self._file.close()
@@ -191,7 +245,9 @@ class ShardWriter:
     def _header(self, index: dict[str, np.ndarray]) -> bytes:
         meta = {
             "kind": KIND, "version": VERSION, "dtype": self.dtype.name, "vocab_size": str(self.vocab_size),
-            "tokenizer": self.fingerprint, "sections": str(len(self.index)), "tokens": str(self.total),
+            "tokenizer": self.fingerprint, "source": self.source, "sections": str(len(self.index)),
+            "documents": str(sum(not continues for _, _, continues in self.index)),
+            "bytes": str(sum(size for _, size, _ in self.index)), "tokens": str(self.total),
         }  # fmt: skip
         entries: dict[str, Any] = {"__metadata__": meta}
         place = 0
@@ -208,13 +264,24 @@ class ShardWriter:
 
 
 class Shards(TokenStore):
-    """The shards of a prepared folder as one store; tokens stay on disk until they are looked at."""
+    """The shards of prepared folders as one store; tokens stay on disk until they are looked at."""
 
     def __init__(self, where: str | Path | Sequence[Path], fingerprint: str | None = None) -> None:
-        """fingerprint: of the tokenizer that will be used. Raises InputError for shards made by another one, a
-        damaged file, a type that does not hold the vocabulary."""
-        paths = shard_files(where) if isinstance(where, (str, Path)) else list(where)
-        super().__init__([open_shard(path, fingerprint) for path in paths])
+        """where: a folder, or folders and files in any order. The mixture of a folder says how often its documents
+        stand here; those of a file that is named by itself stand once, whatever lies beside it. fingerprint: of the
+        tokenizer that will be used. Raises InputError for shards made by another one, a damaged file, a type that does
+        not hold the vocabulary, a mixture of other shards."""
+        epochs: dict[int, float] = {}
+        paths: list[Path] = []
+        self.mixture: list[dict[str, Any]] = []  # source, epochs, tokens, and share of one pass
+        for place in [Path(where)] if isinstance(where, (str, Path)) else where:
+            found = [place] if place.is_file() else shard_files(place)
+            if mixture := None if place.is_file() else read_mixture(place):
+                epochs |= {len(paths) + number: times for number, times in enumerate(mixture.epochs_of(found))}
+                self.mixture += mixture.rows()
+            paths += found
+        parts = [open_shard(path, fingerprint) for path in paths]
+        super().__init__(*passes(parts, [epochs.get(number, 1.0) for number in range(len(parts))]))
 
 
 def shard_files(folder: str | Path) -> list[Path]:
@@ -227,23 +294,54 @@ def shard_files(folder: str | Path) -> list[Path]:
 
 def open_shard(path: Path, fingerprint: str | None = None) -> Part:
     """One shard, checked against its own header and against the tokenizer; tokens are memory-mapped."""
-    try:
-        with safe_open(path, "numpy") as file:
-            meta = file.metadata() or {}
-            _check_kind(path, meta)
-            index = {name: file.get_tensor(name) for name in ("offsets", "keys", "sizes", "continues")}
-            wire = str(file.get_slice("tokens").get_dtype())
-    except (SafetensorError, OSError) as error:
-        size = path.stat().st_size if path.exists() else 0
-        raise InputError(f"{path}: damaged, {size} bytes ({error}); prepare the data again") from None
+    meta, index, wire = _opened(path)
     if fingerprint is not None and meta["tokenizer"] != fingerprint:
         raise InputError(
             f"{path} was made by tokenizer {meta['tokenizer'][:12]}, and this run uses {fingerprint[:12]}; "
             "prepare the data again with this tokenizer"
         )
-    offsets = index["offsets"].astype(np.int64)
+    offsets = index["offsets"].view(np.int64)
     tokens = _map_tokens(path, meta, wire, int(offsets[-1]))
-    return Part(tokens, offsets, index["keys"], index["sizes"].astype(np.int64), index["continues"])
+    return Part(tokens, offsets, index["keys"], index["sizes"].view(np.int64), index["continues"])
+
+
+def shard_facts(path: Path) -> dict[str, Any]:
+    """file, source, documents, tokens and bytes (of text) of a shard, by its header alone."""
+    with _damaged(path), safe_open(path, "numpy") as file:
+        meta = file.metadata() or {}
+    _check_kind(path, meta)
+    counts = {name: int(meta.get(name, 0)) for name in ("documents", "tokens", "bytes")}
+    return {"file": path.name, "source": meta.get("source", "")} | counts
+
+
+def shard_digest(path: Path) -> bytes:
+    """What identifies a shard: its name, its header and its index. They hold the hash of every text and that of the
+    tokenizer, from which the tokens follow; those are not read, so that a run on terabytes begins at once."""
+    meta, index, _ = _opened(path)
+    total = sha256(path.name.encode())
+    total.update(json.dumps(meta, sort_keys=True).encode())
+    for name in INDEX:
+        total.update(index[name].tobytes())
+    return total.digest()
+
+
+def _opened(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray], str]:
+    """The facts of a shard's header, its index, and the type of its tokens."""
+    with _damaged(path), safe_open(path, "numpy") as file:
+        meta = file.metadata() or {}
+        _check_kind(path, meta)
+        index = {name: file.get_tensor(name) for name in INDEX}
+        return meta, index, str(file.get_slice("tokens").get_dtype())
+
+
+@contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    """What safetensors says of a damaged file, said as ours."""
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        size = path.stat().st_size if path.exists() else 0
+        raise InputError(f"{path}: damaged, {size} bytes ({error}); prepare the data again") from None
 
 
 def _check_kind(path: Path, meta: dict[str, str]) -> None:
@@ -264,4 +362,10 @@ def _map_tokens(path: Path, meta: dict[str, str], wire: str, count: int) -> np.n
         raise InputError(f"{path}: offsets end at {count}, the header says {meta['tokens']} tokens; prepare it again")
     with path.open("rb") as file:
         begin = 8 + int.from_bytes(file.read(8), "little")
-    return np.memmap(path, dtype, "r", begin, (count,)) if count else np.empty(0, dtype)
+    try:
+        return np.memmap(path, dtype, "r", begin, (count,)) if count else np.empty(0, dtype)
+    except OSError as error:  # Linux maps 65,530 files in one process unless told otherwise
+        raise InputError(
+            f"{path}: cannot be mapped ({error}); of very many shards make fewer, larger ones (task_mb of the recipe), "
+            "or raise vm.max_map_count"
+        ) from None

@@ -1,6 +1,7 @@
 """What --data says -> documents: files, folders, globs, world:NAME, hf:org/name[@revision].
 
-`resolve` looks everything up before the first document is read, so that a misspelt name fails at once.
+`resolve` looks everything up before the first document is read, so that a misspelt name fails at once. A folder that
+`data prepare` wrote stands for its token shards, or where it has none for its refined documents.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from typing import Any
 from ..config import InputError
 from .readers import COMPRESSED, READERS, read_records, suffix_of
 from .records import text_of
-from .shards import SUFFIX
+from .refine.mixture import MIXTURE
+from .shards import SUFFIX, shard_digest
 
 WORLD, HUB = "world:", "hf:"
+# what `data prepare` writes besides shards: which task reads what, the recipe, refined documents, last the report
+PLAN, RECIPE, DOCUMENTS, REPORT = "plan.json", "recipe.yaml", "documents", "report.json"
 HUB_SUFFIXES = (".parquet", ".jsonl", ".txt")
 
 
@@ -47,17 +51,21 @@ class Document:
 
 @dataclass(frozen=True)
 class Found:
-    """What the sources stand for: files and world: addresses in order, and the files in folders left unread."""
+    """What the sources stand for: files and world: addresses in order, the files in folders left unread, and what says
+    how often the shards of a folder are seen."""
 
     places: tuple[Path | str, ...]
     skipped: tuple[Path, ...]
+    mixtures: tuple[Path, ...] = ()
 
 
 def read(sources: Sequence[str]) -> Iterator[Document]:
     """Every document of every source, in order. Raises InputError for what is missing or cannot be read."""
     for place in resolve(sources).places:
         if is_shard(place):
-            raise InputError(f"{place} holds token shards, which are read by pretrain alone; give the texts")
+            texts = Path(place).parent / DOCUMENTS
+            them = str(texts) if texts.is_dir() else "the texts"
+            raise InputError(f"{place} holds token shards, which are read by pretrain alone; give {them}")
         records = read_records(place) if isinstance(place, Path) else world(place)
         for number, record in enumerate(records, 1):
             yield Document(record, str(place), number)
@@ -69,6 +77,7 @@ def resolve(sources: Sequence[str]) -> Found:
         sources = [sources]
     places: list[Path | str] = []
     skipped: list[Path] = []
+    mixtures: list[Path] = []
     for source in sources:
         if source.startswith(WORLD):
             places.append(source)
@@ -76,17 +85,19 @@ def resolve(sources: Sequence[str]) -> Found:
         files, unread = _files(source)
         places += files
         skipped += unread
+        if (mixture := Path(source).expanduser() / MIXTURE).is_file() and any(map(is_shard, files)):
+            mixtures.append(mixture)
     if not places:
         raise InputError("no data: give files, folders, globs, world:NAME or hf:org/name")
-    return Found(tuple(places), tuple(skipped))
+    return Found(tuple(places), tuple(skipped), tuple(mixtures))
 
 
 def fingerprint(sources: Sequence[str]) -> str:
-    """A sha256 that changes with any byte of the data, with the order of the files, or with the world's code."""
-    total = sha256()
-    for place in resolve(sources).places:
-        digest = _file_digest(place) if isinstance(place, Path) else _world_digest(place)
-        total.update(digest)
+    """A sha256 that changes with any byte of the texts, with the order of the files, with a mixture, or with the
+    world's code. Of token shards the index is read, which has the hash of every text."""
+    total, found = sha256(), resolve(sources)
+    for place in (*found.places, *found.mixtures):
+        total.update(_digest(place))
     return total.hexdigest()
 
 
@@ -111,8 +122,13 @@ def _files(source: str) -> tuple[list[Path], list[Path]]:
         return [path], []
     if path.is_dir():
         if shards := sorted(path.glob(f"*{SUFFIX}")):
+            _check_finished(path, MIXTURE)
             return shards, []
-        found = _inside(path)
+        if (path / PLAN).is_file() and (path / DOCUMENTS).is_dir():
+            _check_finished(path, REPORT)
+            found = sorted((path / DOCUMENTS).glob("*.jsonl.zst"))
+        else:
+            found = _inside(path)
     elif glob.has_magic(str(path)):
         found = [
             file
@@ -122,6 +138,14 @@ def _files(source: str) -> tuple[list[Path], list[Path]]:
     else:
         raise InputError(f"no such file or folder: {source}; give a file, a folder, a glob, world:NAME or hf:org/name")
     return _sort_out(source, found, tuple(READERS))
+
+
+def _check_finished(folder: Path, last: str) -> None:
+    """Raises InputError where `data prepare` has not come to its end: a part of the data would pass for the whole."""
+    if (folder / PLAN).is_file() and not (folder / last).is_file():
+        raise InputError(
+            f"{folder}: instar data prepare has not finished ({last} is missing); run it again, which goes on"
+        )
 
 
 def _sort_out(source: str, found: list[Path], suffixes: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
@@ -155,6 +179,12 @@ def _fetched(source: str) -> tuple[list[Path], list[Path]]:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"{source}: could not be fetched from the hub: {reason[0]}") from None
     return _sort_out(source, _inside(Path(folder)), HUB_SUFFIXES)
+
+
+def _digest(place: Path | str) -> bytes:
+    if not isinstance(place, Path):
+        return _world_digest(place)
+    return shard_digest(place) if is_shard(place) else _file_digest(place)
 
 
 def _file_digest(path: Path) -> bytes:
