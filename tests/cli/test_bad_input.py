@@ -85,7 +85,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("name", DATA)
-@pytest.mark.parametrize("command", ["data prepare", "sft"])
+@pytest.mark.parametrize("command", ["tokenizer train", "sft"])
 def test_data(name, command, grown, refuse, tmp_path):
     """Data that cannot be learnt from: the file and the line are named."""
     file, raw, words, remedy = DATA[name]
@@ -99,6 +99,24 @@ def test_data(name, command, grown, refuse, tmp_path):
     assert words in said
     assert remedy in said
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in DATA if name not in ("missing", "no lines", "another kind")])
+def test_raw_data(name, cli, tmp_path):
+    """`data prepare` gives up what it cannot read, counts and names it, and goes on with the rest; what it can read of
+    these, it reads."""
+    file, raw, _, _ = DATA[name]
+    (tmp_path / file).write_bytes(raw)
+    (tmp_path / "fine.jsonl").write_bytes(LINE)
+    report = cli("data", "prepare", "--out", tmp_path / "out", "--data", tmp_path, "--quiet", "--json").json
+    (source,) = report["sources"].values()
+    broken = [place["where"] for fault in source["broken"] for place in fault["first"]]
+    assert source["flow"]["read"]["documents"][1] >= 1
+    assert any(file in where for where in broken) or name in READ, report["sources"]
+
+
+# what strict readers refuse and a reader of raw data can make sense of
+READ = {"half a character", "not UTF-8", "no text"}
 
 
 def config(**values):

@@ -2,11 +2,12 @@
 
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from instar.cli.screen import Screen, figure, table
+from instar.cli.screen import Pace, Screen, figure, table
 from instar.config.options import Screen as Options
 
 LONG = "/a/rather/long/path" * 8
@@ -71,3 +72,21 @@ def test_a_bar_only_for_who_watches(terminal, quiet, seen):
 def test_figures(value, text):
     """Numbers as people read them."""
     assert figure(value) == text
+
+
+def test_measured_work_has_a_pace(monkeypatch):
+    """Bytes in megabytes with speed and time left from where a phase began, another unit as it is; a line every ten
+    seconds where nobody watches."""
+    clock, said = iter([0.0, 0.0, 4.0, 20.0, 24.0, 25.0, 26.0, 27.0]), []
+    monkeypatch.setattr("instar.cli.screen.time.perf_counter", lambda: next(clock))
+    pace = Pace()
+
+    def state(done, total, unit="bytes", phase="read"):
+        return SimpleNamespace(phase=phase, number=1, phases=2, done=done, total=total, unit=unit)
+
+    assert pace.figures(state(10_000_000, 50_000_000)) == "10.0 of 50.0 MB"
+    assert pace.figures(state(18_000_000, 50_000_000)) == "18.0 of 50.0 MB, 2.00 MB/s, 0:00:16 left"
+    assert pace.figures(state(0, 8, "tasks", "pairs")) == "0 of 8 tasks"
+    assert pace.figures(state(2, 8, "tasks", "pairs")) == "2 of 8 tasks, 0.50 tasks/s, 0:00:12 left"
+    pace.tell(state(8, 8, "tasks", "pairs"), said.append)
+    assert said == ["pairs: 8 of 8 tasks"]

@@ -2,8 +2,10 @@
 
 import json
 
+import pytest
 from rich.cells import cell_len
 
+from instar.config import dump_yaml
 from instar.text import Tokenizer
 
 STORIES = "world:stories?count=60"
@@ -80,3 +82,54 @@ def test_data_preview_of_pairs(grown, cli, tmp_path):
     first, second, third = result.out.splitlines()[-5:-2]
     assert "There." in "".join(second.split()) or "There." in "".join(first.split())
     assert "No" in "".join(third.split()) or "No" in "".join(second.split())
+
+
+@pytest.fixture
+def refined(tmp_path):
+    """A recipe of two sources, with a row at fault and a copy."""
+    rows = ["Anna has a ball. She likes it.", "Ben has a kite. He likes it.", "Anna has a ball. She likes it."]
+    lines = [json.dumps({"text": text}) for text in rows]
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines, "{cut"]) + "\n")
+    (tmp_path / "b.txt").write_text("A story of a dog.")
+    sources = [{"name": "rows", "data": [str(tmp_path / "a.jsonl")], "epochs": 2}, {"data": [str(tmp_path / "b.txt")]}]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_yaml({"name": "small", "sources": sources, "executor": {"workers": 1}}))
+    return path
+
+
+def test_data_prepare_from_a_recipe(cli, grown, refined, tmp_path):
+    """First a sample, then documents, then tokens in the same folder: each says what went in and out and why, in 80
+    columns, and where its page is."""
+    out = tmp_path / "out"
+    words = ["data", "prepare", refined, "--out", out]
+    sample = cli(*words, "--sample", 4)
+    assert f"why, and examples: {out / 'sample' / 'report.html'}" in sample.out.splitlines()
+    assert [path.name for path in out.iterdir()] == ["sample"]
+    documents = cli(*words)
+    assert documents.status == 0
+    lines = documents.out.splitlines()[:-1]
+    assert next(line.split() for line in lines if line.strip().startswith("rows"))[:3] == ["rows", "4", "2"]
+    assert next(line.split() for line in lines if line.strip().startswith("all"))[:3] == ["all", "5", "3"]
+    assert max(map(cell_len, lines)) <= 80
+    assert "read: json 1" in documents.out
+    report = cli(*words, "--tokenizer", grown.out / "tokenizer", "--keep-work", "--json").json
+    assert [(shard["source"], shard["documents"]) for shard in report["shards"]] == [("rows", 2), ("text", 1)]
+    assert report["sources"]["rows"]["epochs"] == 2
+    assert (out / "work" / "ledger").is_dir()
+
+
+def test_data_prepare_is_told_what_is_wrong(cli, refined, tmp_path):
+    """Neither a recipe nor data, both, a recipe that is none, an executor that is none."""
+    out = tmp_path / "out"
+    for words, said in (
+        ([], "neither RECIPE.yaml nor --data"),
+        ([refined, "--data", STORIES], "both RECIPE.yaml and --data"),
+        ([tmp_path / "none.yaml"], "no such file"),
+        ([refined, "--sample", "-1"], "--sample -1"),
+        ([refined, "--executor.kind", "lcoal"], "did you mean local"),
+        ([refined, "--workers", "-1"], "executor.workers=-1"),
+        ([refined, "--executor.kind", "slurm"], "slurm"),
+    ):
+        result = cli("data", "prepare", *words, "--out", out)
+        assert (result.status, said in result.err) == (2, True), result.err
+    assert not out.exists()

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """The exit status of one command line."""
-    from ..config.errors import Diverged, InputError, Interrupted
+    from ..config.errors import Diverged, Failed, InputError, Interrupted
 
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
@@ -61,7 +61,7 @@ def run(arguments: list[str]) -> int:
     except Interrupted as stop:
         print(f"\ninstar: {stop}", file=sys.stderr)
         return 75
-    except Diverged as error:
+    except (Diverged, Failed) as error:
         print(f"\ninstar: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
-from ..config import InputError
-from ..config.flags import parse
+from ..config import InputError, load_yaml, to_dict
+from ..config.data import DataRecipe, read_data_recipe
+from ..config.flags import merge, parse
 from ..config.options import PrepareOptions, PreviewOptions
 from .screen import Screen, table
 
@@ -14,16 +16,39 @@ SHADES = {"text": "black on green3", "chosen": "black on green3", "rejected": "b
 
 
 def prepare(arguments: list[str]) -> None:
-    """Turn documents into token shards."""
+    """Turn raw files into refined documents and token shards."""
     options = parse(PrepareOptions, arguments, program="instar data prepare")
-    from ..adapt.folders import load_tokenizer
-    from ..data.corpus import prepare as write
+    from ..data.refine import report, run
 
-    screen = Screen(options)
-    report = write(options.data, load_tokenizer(options.tokenizer), options.out, options.shard_tokens)
-    cells = [[name.replace("_", " "), value] for name, value in report.items() if isinstance(value, (int, str))]
-    screen.show(table(options.out, ["", "value"], cells))
-    screen.finish(report)
+    recipe, screen = _recipe(options), Screen(options)
+    tokenizer = None
+    if options.tokenizer:
+        from ..adapt.folders import load_tokenizer
+
+        tokenizer = load_tokenizer(options.tokenizer)
+    with screen.measuring() as progress:
+        told = run.prepare(
+            recipe, tokenizer, options.out, screen.say, progress, sample=options.sample, keep_work=options.keep_work
+        )
+    folder = Path(options.out) / (run.SAMPLE if options.sample else "")
+    columns = ["source", "documents", "kept", "MB", "kept", "tokens", "went most for"]
+    rows = list(report.rows(told))
+    screen.show(table(f"{told['name']}: what was read, and what is kept", columns, rows, sums=len(rows) > 1))
+    screen.show(f"why, and examples: {folder / run.PAGE}")
+    screen.finish(told)
+
+
+def _recipe(options: PrepareOptions) -> DataRecipe:
+    """The recipe that is named, or one of plain texts, with what was said about its executor."""
+    if bool(options.recipe) == bool(options.data):
+        found = "both RECIPE.yaml and --data" if options.recipe else "neither RECIPE.yaml nor --data"
+        raise InputError(f"found {found}, wanted one of them; see --help")
+    if options.sample < 0:
+        raise InputError(f"--sample {options.sample}; wanted how many documents are tried, or 0 for the whole run")
+    plain = {"sources": [{"data": list(options.data)}], "duplicates": {"exact": False, "near": False}}
+    changes = {name: value for name, value in to_dict(options.executor).items() if value is not None}
+    said = load_yaml(options.recipe) if options.recipe else plain
+    return read_data_recipe(merge(said, {"executor": changes}) if changes else said)
 
 
 def preview(arguments: list[str]) -> None:

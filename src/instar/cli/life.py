@@ -38,8 +38,9 @@ def grow(arguments: list[str]) -> int:
 
     screen = Screen(options)
     life = Life(
-        recipe, Path(options.out), device=options.device, quiet=options.quiet, say=screen.say, counting=screen.counting
-    )
+        recipe, Path(options.out), device=options.device, quiet=options.quiet, say=screen.say,
+        counting=screen.counting, measuring=screen.measuring,
+    )  # fmt: skip
     report = life.grow()
     _show(screen, report, options.out)
     screen.finish(report)

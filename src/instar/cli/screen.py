@@ -8,10 +8,12 @@ import json
 import math
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich import box
 from rich.cells import cell_len
@@ -70,7 +72,75 @@ class Screen:
             task = bar.add_task(what, total=total)
             yield lambda done: bar.advance(task, done)
 
+    @contextmanager
+    def measuring(self) -> Iterator[Callable[[Measured], None]]:
+        """A bar on stderr while somebody watches, else a line every ten seconds; gives what is to be called with how
+        far the work is."""
+        if self.quiet:
+            yield lambda state: None
+            return
+        pace = Pace()
+        if not self.notes.is_terminal:
+            yield lambda state: pace.tell(state, self.say)
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
+        with Progress(*columns, console=self.notes, transient=True) as bar:
+            task = bar.add_task("", total=None, figures="")
 
+            def show(state: Measured) -> None:
+                title = f"{state.phase} ({state.number} of {state.phases})"
+                figures = pace.figures(state)
+                bar.update(task, description=title, total=state.total, completed=state.done, figures=figures)
+
+            yield show
+
+
+class Measured(Protocol):
+    """How far work is: a phase of several, and what of it is done, in bytes or in another unit."""
+
+    @property
+    def phase(self) -> str: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def phases(self) -> int: ...
+    @property
+    def done(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def unit(self) -> str: ...
+
+
+class Pace:
+    """How fast a phase goes, and how long it will take."""
+
+    def __init__(self) -> None:
+        self._phase, self._began, self._first, self._spoken = "", 0.0, 0, time.perf_counter()
+
+    def figures(self, state: Measured) -> str:
+        """Example: 12.5 of 800.0 MB, 2.10 MB/s, 6:15 left"""
+        now = time.perf_counter()
+        if state.phase != self._phase:
+            self._phase, self._began, self._first = state.phase, now, state.done
+        scale, unit = (1e6, "MB") if state.unit == "bytes" else (1, state.unit)
+        form = ",.1f" if unit == "MB" else ",.0f"
+        words = [f"{state.done / scale:{form}} of {state.total / scale:{form}} {unit}"]
+        done, seconds = state.done - self._first, now - self._began
+        if done > 0 and seconds > 0 and state.done < state.total:
+            left = round((state.total - state.done) * seconds / done)
+            words += [f"{done / scale / seconds:.2f} {unit}/s", f"{timedelta(seconds=left)} left"]
+        return ", ".join(words)
+
+    def tell(self, state: Measured, say: Callable[[str], None]) -> None:
+        """Say it in a line, now and then."""
+        words = self.figures(state)
+        if time.perf_counter() - self._spoken >= PLAIN_SECONDS:
+            self._spoken = time.perf_counter()
+            say(f"{state.phase}: {words}")
+
+
+PLAIN_SECONDS = 10.0
 _DRAWN = re.compile(r'textLength="([\d.]+)"([^>]*)>([^<]*)</text>')
 
 

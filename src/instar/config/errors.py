@@ -37,3 +37,8 @@ class Interrupted(Exception):
 
 class Diverged(RuntimeError):
     """Training gives no finite numbers any more; nothing of it was saved. The command says so and exits with 1."""
+
+
+class Failed(RuntimeError):
+    """Work that other processes do for a command failed there; the message says what, and where its log is. The command
+    exits with 1."""

@@ -143,6 +143,7 @@ def _scalar(flag: str, kind: Any, value: str) -> Any:
         if value in ("none", "None"):
             return None
         kind = next(choice for choice in choices if choice is not type(None))
+        choices = get_args(kind)
     if get_origin(kind) is typing.Literal and value not in choices:
         raise unknown(f"value for {flag}:", value, [str(choice) for choice in choices])
     if kind not in (int, float):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .data import DataRecipe, read_data_recipe
 from .errors import InputError, unknown
 from .options import ClassifyOptions, EvalOptions, PretrainOptions, SftOptions, TokenizerTrainOptions
 from .options.alignment import DpoOptions, RewardOptions
 from .options.reinforcement import GrpoOptions, PpoOptions
 from .presets import preset
 from .rewards import refuse_python
-from .strict import from_dict
+from .strict import from_dict, load_yaml
 
 # learnt from what people prefer, each from the model of SFT or of the stage that it names
 TUNED = ("reward", "dpo", "ppo", "grpo")
@@ -67,6 +68,9 @@ class Recipe:
     # seed of every stage
     seed: int = 0
 
+    # raw files that are refined first, or the YAML file of such a recipe; the tokenizer is made of the refined texts,
+    # and pretraining reads them, where they name no data of their own
+    data: DataRecipe = field(default_factory=DataRecipe)
     tokenizer: TokenizerTrainOptions = field(default_factory=TokenizerTrainOptions)
     pretrain: PretrainOptions = field(default_factory=PretrainOptions)
     # first lessons: SFT on what is easier, so that reading forms sooner
@@ -103,10 +107,17 @@ def read_recipe(data: dict[str, Any]) -> Recipe:
     """Plain data, as load_yaml gives it -> a recipe. Raises InputError naming the full path."""
     stage = data.get("pretrain", {})
     start = Recipe(pretrain=pretrain_start(stage if isinstance(stage, dict) else {}))
-    recipe = from_dict(Recipe, data, base=start)
+    raw = data.get("data")
+    if isinstance(raw, str):
+        raw = load_yaml(raw)
+    recipe = from_dict(Recipe, data if raw is None else data | {"data": raw}, base=start)
+    if raw is not None:
+        recipe = replace(recipe, data=_refined(raw))
     for name in ("tokenizer", "pretrain"):
-        if not getattr(recipe, name).data:
-            raise InputError(f"{name}.data is missing; name files, folders or world:...")
+        if not getattr(recipe, name).data and not recipe.data.sources:
+            raise InputError(
+                f"{name}.data is missing; name files, folders or world:..., or raw files under data.sources"
+            )
     if recipe.lessons.data and not recipe.sft.data:
         raise InputError("sft.data is missing, and lessons come before it; name files, folders or world:...")
     if recipe.exam.data and not recipe.sft.data:
@@ -124,6 +135,13 @@ def read_recipe(data: dict[str, Any]) -> Recipe:
             raise InputError(f"tests[{number}].eval.data is missing; name files, folders or world:...")
     seeded = {name: replace(getattr(recipe, name), seed=recipe.seed) for name in STAGES}
     return replace(recipe, **seeded)
+
+
+def _refined(raw: dict[str, Any]) -> DataRecipe:
+    try:
+        return read_data_recipe(raw)
+    except InputError as error:
+        raise InputError(f"data: {error}") from None
 
 
 def sources_of(options: Any) -> tuple[str, ...]:

@@ -1,5 +1,5 @@
-"""One recipe -> tokenizer, pretraining, exam, first lessons, SFT, exam, preference tuning with an exam after each,
-talk, labels, measurements.
+"""One recipe -> refined texts, tokenizer, pretraining, exam, first lessons, SFT, exam, preference tuning with an exam
+after each, talk, labels, measurements.
 
 A stage whose folder is finished and whose inputs are unchanged is skipped; one that was interrupted goes on.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from hashlib import sha256
 from importlib.util import find_spec
@@ -21,8 +21,10 @@ from ..config import InputError, to_dict, unknown
 from ..config.options import EvalOptions
 from ..config.recipe import TUNED, ExamOptions, Recipe, paid_by_reward, parent_of, sources_of
 from ..data.corpus import fingerprint
+from ..data.sources import DOCUMENTS
 from ..eval.metrics import figures_of, measure
 from ..eval.verify import READERS, verify
+from ..text.tokenizer import Tokenizer
 from ..train import reinforce, stages
 from ..train.machine import load_here
 from ..train.page import write_page
@@ -34,14 +36,20 @@ from .tokens import train_tokenizer
 Say = Callable[[str], None]
 # shows how far a task is: what is counted, of how many if that is known -> called with how many more are done
 Counting = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+# shows how far the phases of a long task are
+Measuring = Callable[[], AbstractContextManager[Callable[[Any], None]]]
 Report = dict[str, Any]
+DATA = "data"  # the folder of refined texts and their tokens
 
 
 class Life:
     """The folders of one life, and what was decided about each."""
 
-    def __init__(self, recipe: Recipe, out: Path, *, device: str, quiet: bool, say: Say, counting: Counting) -> None:
-        self.recipe, self.out, self.say, self.counting = recipe, out, say, counting
+    def __init__(
+        self, recipe: Recipe, out: Path, *, device: str, quiet: bool, say: Say, counting: Counting,
+        measuring: Measuring = lambda: nullcontext(lambda state: None),
+    ) -> None:  # fmt: skip
+        self.recipe, self.out, self.say, self.counting, self.measuring = recipe, out, say, counting, measuring
         self.machine: dict[str, Any] = {"device": device, "quiet": quiet}
         self.keys: dict[str, str] = {}  # of the stages that were reached
         self.report: Report = {"recipe": recipe.name, "stages": {}, "exam": {}}
@@ -62,7 +70,11 @@ class Life:
     def _live(self) -> None:
         """Fill in the report, stage by stage."""
         reports, exam = self.report["stages"], self.report["exam"]
+        if self.recipe.data.sources:
+            reports["data"] = self._refined()
         reports["tokenizer"] = self._tokenizer()
+        if self.recipe.data.sources:
+            reports["data"] = self._refined(self.out / "tokenizer")
         reports["pretrain"] = self._pretrain()
         if self.recipe.exam.data:
             exam["before"] = self._exam("pretrain")
@@ -96,7 +108,8 @@ class Life:
 
     def _pages(self) -> None:
         """A page for each run that was reached, now with its exam, and one for the whole life."""
-        states = dict.fromkeys(("tokenizer", *self._trained()), WAITING)
+        first = (DATA, "tokenizer") if self.recipe.data.sources else ("tokenizer",)
+        states = dict.fromkeys((*first, *self._trained()), WAITING)
         states |= {name: "finished" if name in self.report["stages"] else "stopped" for name in self.keys}
         for name in self.keys:
             write_page(self.out / name, self.say)
@@ -109,14 +122,32 @@ class Life:
         self.out.mkdir(parents=True, exist_ok=True)
         _write(self.out / RECORD, {"recipe": to_dict(self.recipe)})
 
+    def _refined(self, tokenizer: Path | None = None) -> Report:
+        """Refine the raw files, or go on where that stopped; with a tokenizer also make token shards of the texts."""
+        from ..data.refine import plan, run
+        from ..data.refine.report import totals
+
+        folder = self.out / DATA
+        held, wanted = plan.load(folder), plan.make(self.recipe.data)
+        made = _read(folder / "report.json").get("tokenizer")
+        another = made and tokenizer and Tokenizer.load(tokenizer).fingerprint != made
+        if another or (held is not None and held["key"] != wanted.key):
+            self._set_aside(folder)
+        self.keys[DATA] = wanted.key
+        with self.measuring() as progress:
+            told = run.prepare(self.recipe.data, tokenizer, folder, self.say, progress)
+        return {"stage": DATA, **totals(told), "fingerprint": told["key"]}
+
     def _tokenizer(self) -> Report:
-        options = replace(self.recipe.tokenizer, out=str(self.out / "tokenizer"))
+        texts = self.recipe.tokenizer.data or (str(self.out / DATA / DOCUMENTS),)
+        options = replace(self.recipe.tokenizer, data=texts, out=str(self.out / "tokenizer"))
         return self._stage("tokenizer", options, None, lambda resume: train_tokenizer(options))
 
     def _pretrain(self) -> Report:
         options = replace(
-            self.recipe.pretrain, out=str(self.out / "pretrain"), tokenizer=str(self.out / "tokenizer"), **self.machine
-        )
+            self.recipe.pretrain, data=self.recipe.pretrain.data or (str(self.out / DATA),),
+            out=str(self.out / "pretrain"), tokenizer=str(self.out / "tokenizer"), **self.machine,
+        )  # fmt: skip
         return self._stage(
             "pretrain",
             options,

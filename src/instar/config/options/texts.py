@@ -7,7 +7,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from .screen import REQUIRED, Screen
+from .screen import REQUIRED, SHORT, Screen
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class TokenizerTrainOptions(Screen):
     masks: bool = False
     # marks for the holes of span corruption; a row of 512 tokens takes up to 27
     sentinels: int = 0
-    # bytes of text read at most; 0 reads everything
-    max_bytes: int = 0
+    # bytes of text learnt from at most, drawn evenly from all of it; 0 takes everything. Memory grows with them: these
+    # take 1 GB of English, and up to 5 GB of Chinese, which has no blanks between words
+    max_bytes: int = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -67,17 +68,41 @@ class TokenizerCompareOptions(Screen):
 
 
 @dataclass(frozen=True)
-class PrepareOptions(Screen):
-    """Turn documents into token shards."""
+class ExecutorChangeOptions:
+    """Who runs the tasks, where not as the recipe says. What is written is the same with any of them."""
 
-    # files, folders, globs, world:NAME or hf:org/name
-    data: tuple[str, ...] = field(default=(), metadata=REQUIRED)
-    # folder of the tokenizer
-    tokenizer: str = field(default="", metadata=REQUIRED)
+    # local processes, a Slurm cluster, or a Ray cluster
+    kind: Literal["local", "slurm", "ray"] | None = None
+    # tasks at a time; 0: as many as this machine has cores
+    workers: int | None = None
+    # ray: address of the cluster
+    address: str | None = None
+    # slurm: partition
+    partition: str | None = None
+    # slurm: longest time of a task
+    time: str | None = None
+    # slurm and ray: gigabytes for each task
+    memory_gb: float | None = None
+
+
+@dataclass(frozen=True)
+class PrepareOptions(Screen):
+    """Turn raw files into refined documents and token shards, by a recipe or as they are."""
+
+    # YAML file of a data recipe
+    recipe: Positional[str] = field(default="", metadata={"positional": True})
+    # in place of a recipe, without rules: files, folders, globs, fsspec addresses, world:NAME or hf:org/name
+    data: tuple[str, ...] = ()
+    # folder of the tokenizer; none writes documents alone, and the same command with one goes on
+    tokenizer: str = ""
     # folder that is written
     out: str = field(default="", metadata=REQUIRED)
-    # tokens in one shard file
-    shard_tokens: int = 100_000_000
+    # try so many documents, and write OUT/sample/report.html alone
+    sample: int = 0
+    # leave OUT/work: logs, ledgers and signatures
+    keep_work: bool = False
+
+    executor: ExecutorChangeOptions = field(default_factory=ExecutorChangeOptions, metadata=SHORT)
 
 
 @dataclass(frozen=True)
