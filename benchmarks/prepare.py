@@ -4,8 +4,9 @@
 
 The input is made of real English texts, cut into documents and changed so that none is a copy of another. Both read
 JSON lines, repair the encoding, tell the language, apply the rules of Gopher (quality and repetition), C4 and
-FineWeb, mask personal data, find near duplicates by the same MinHash, and tokenise; each in one process, by turns. `--sizes` then
-measures the peak memory of `data prepare` for so many megabytes, with two workers, of all its processes together.
+FineWeb, mask personal data, find near duplicates by the same MinHash, and tokenise; each in one process, by turns.
+`--sizes` then measures the peak memory of `data prepare` for so many megabytes, with two workers, of all its processes
+together.
 """
 
 from __future__ import annotations
