@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check
 INSTAR := $(VENV)/bin/instar
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: demo results test lint types bench bench-decode bench-alignment test-slow test-gpu traps clean help
+.PHONY: demo results test lint types bench bench-data bench-decode bench-alignment test-slow test-ray test-gpu traps clean help
 
 help:
 	@echo "make demo       raise a model from text to conversation on this machine, then talk with it"
@@ -13,6 +13,8 @@ help:
 	@echo "make test-slow  the tests that take minutes;  make test-gpu  those that need an accelerator"
 	@echo "make traps      the scoreboard: what other tools got wrong, and whether it is kept out here"
 	@echo "make bench      the benchmarks, each printing its table"
+	@echo "make test-ray   data preparation on a Ray cluster of two nodes, which installs Ray"
+	@echo "make bench-data  extraction, rules, copies, tokens, the whole recipe; wants DATA=FOLDER (an hour)"
 	@echo "make bench-decode  decoding beside transformers, CTranslate2 and llama.cpp, in a venv of their own (hours)"
 	@echo "make bench-alignment  SFT and DPO beside TRL's trainers, in the same venv (hours)"
 	@echo "make results    the recipes of docs/results.md; those on real data want DATA=FOLDER (hours)"
@@ -42,6 +44,10 @@ types: $(VENV)/.test
 test-slow: $(VENV)/.test
 	$(PYTEST) -m slow
 
+test-ray: $(VENV)/.test
+	$(PIP) install --quiet --editable ".[ray]" --constraint constraints.txt
+	$(PYTEST) -m slow -k ray tests/data/refine/test_run.py
+
 test-gpu: $(VENV)/.test
 	$(PYTEST) -m gpu
 
@@ -53,6 +59,10 @@ bench: $(VENV)/.test
 	$(VENV)/bin/python benchmarks/depth.py
 	$(VENV)/bin/python benchmarks/recall.py
 	$(VENV)/bin/python benchmarks/order.py
+
+bench-data: $(VENV)/.test
+	test -e data || ln -s "$(DATA)" data
+	for name in extraction rules duplicates tokens prepare refined; do $(VENV)/bin/python benchmarks/$$name.py || exit 1; done
 
 # Options of the script: make bench-decode DECODE="--models A --json decode.json"
 DECODE ?=

@@ -112,7 +112,7 @@ def bits(name: str, recipe: Path, tokenizer: Path, held_out: Path, work: Path, s
     trained = instar(
         "pretrain", "--data", work / f"{name}-data", "--tokenizer", tokenizer, "--out", work / f"{name}-model",
         "--preset", "nano", "--held-out", "0.01", "--train.steps", str(steps), "--train.optimizer", "muon",
-        "--train.lr", "3e-3", "--train.muon-lr", "0.01", "--train.decay", "0.5", "--train.compile", "true",
+        "--train.lr", "3e-3", "--train.muon-lr", "0.01", "--train.decay", "0.5", "--train.compile",
     )  # fmt: skip
     found = instar("eval", "--model", work / f"{name}-model", "--data", held_out)
     tokens = sum(shard["tokens"] for shard in prepared["shards"])

@@ -47,9 +47,15 @@ class Local(LocalPipelineExecutor):
 
 
 class Ray(RayPipelineExecutor):
-    """Tasks of a Ray cluster, which must see the same files."""
+    """Tasks of a Ray cluster, which must see the same files. They work where this process does: a recipe may name files
+    from there."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.folder = os.getcwd()
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
+        os.chdir(self.folder)
         with noted(self.logging_dir.path, rank):
             return super()._run_for_rank(rank, QUIET, node_rank)
 
@@ -101,7 +107,7 @@ def make(options: ExecutorOptions, steps: Sequence[Any], tasks: int, logs: Path,
         return Local(list(steps), tasks=tasks, workers=workers, logging_dir=str(logs))
     if options.kind == "ray":
         return Ray(
-            list(steps), tasks=tasks, workers=workers, logging_dir=str(logs), mem_per_cpu_gb=options.memory_gb
+            list(steps), tasks=tasks, workers=workers, logging_dir=str(logs.absolute()), mem_per_cpu_gb=options.memory_gb
         )  # fmt: skip
     return Slurm(
         list(steps), tasks=tasks, workers=workers, logging_dir=str(logs), time=options.time,
