@@ -107,7 +107,8 @@ def make(options: ExecutorOptions, steps: Sequence[Any], tasks: int, logs: Path,
         return Local(list(steps), tasks=tasks, workers=workers, logging_dir=str(logs))
     if options.kind == "ray":
         return Ray(
-            list(steps), tasks=tasks, workers=workers, logging_dir=str(logs.absolute()), mem_per_cpu_gb=options.memory_gb
+            list(steps), tasks=tasks, workers=workers, logging_dir=str(logs.absolute()),
+            mem_per_cpu_gb=options.memory_gb,
         )  # fmt: skip
     return Slurm(
         list(steps), tasks=tasks, workers=workers, logging_dir=str(logs), time=options.time,
