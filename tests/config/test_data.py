@@ -25,6 +25,8 @@ def test_sources_get_names():
             {"sources": [SOURCE | {"name": "a"}, SOURCE | {"name": "a"}]},
             r"sources\[1\]\.name is 'a', as of sources\[0\]",
         ),
+        ({"sources": [SOURCE | {"languages": ["en", "zz"]}]}, r"unknown language of sources\[0\] zz"),
+        ({"sources": [SOURCE | {"languages": ["english"]}]}, r"unknown language of sources\[0\] english"),
         ({"sources": [SOURCE | {"epochs": 0}]}, "weight 0 and epochs 0, and nothing would be written"),
         ({"sources": [SOURCE | {"epochs": -1}]}, r"sources\[0\]\.epochs=-1.0, wanted 0 or more"),
         ({"sources": [SOURCE | {"rules": ["none", "c4"]}]}, "none stands alone"),

@@ -5,9 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from .errors import InputError
+from .errors import InputError, unknown
 from .strict import from_dict
 
+# what the rule "language" can find
+LANGUAGES = (
+    "af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb co cs cv cy "
+    "da de diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom gu gv he hi hif hr hsb ht hu hy "
+    "ia id ie ilo io is it ja jbo jv ka kk km kn ko krc ku kv kw ky la lb lez li lmo lo lrc lt lv mai mg mhr min "
+    "mk ml mn mr mrj ms mt mwl my myv mzn nah nap nds ne new nl nn no oc or os pa pam pfl pl pms pnb ps pt qu rm "
+    "ro ru rue sa sah sc scn sco sd sh si sk sl so sq sr su sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep "
+    "vi vls vo wa war xal xmf yi yo zh unknown"
+).split()  # fmt: skip
 Kind = Literal["text", "web", "books", "papers", "dialogues", "code"]
 
 
@@ -274,6 +283,9 @@ def _name(source: SourceOptions, number: int, sources: tuple[SourceOptions, ...]
 def _check_source(source: SourceOptions, path: str) -> None:
     if not source.data:
         raise InputError(f"{path}.data is missing; name files, folders, globs, s3://..., hf:org/name or world:NAME")
+    for language in source.languages:
+        if language not in LANGUAGES:
+            raise unknown(f"language of {path}", language, LANGUAGES)
     for name in ("weight", "epochs"):
         if getattr(source, name) < 0:
             raise InputError(f"{path}.{name}={getattr(source, name)}, wanted 0 or more")
