@@ -10,11 +10,11 @@ from .. import __version__ as VERSION
 
 # command -> module:function (imported when the command is run), and the sentence `instar --help` shows
 COMMANDS: dict[str, tuple[str, str]] = {
-    "grow": ("instar.cli.life:grow", "the whole life from one recipe: tokenizer, pretraining, SFT, evaluation"),
+    "grow": ("instar.cli.life:grow", "the whole life from one recipe: data, tokenizer, pretraining, SFT, evaluation"),
     "tokenizer train": ("instar.cli.tokens:train", "train a byte-level BPE tokenizer"),
     "tokenizer show": ("instar.cli.tokens:show", "show how a text becomes tokens: bytes, merges, ids"),
     "tokenizer compare": ("instar.cli.tokens:compare", "vocabulary sizes against bytes per token, per language"),
-    "data prepare": ("instar.cli.documents:prepare", "turn documents into token shards"),
+    "data prepare": ("instar.cli.documents:prepare", "raw files into refined documents and token shards"),
     "data preview": ("instar.cli.documents:preview", "print tokens coloured by what they teach"),
     "pretrain": ("instar.cli.stages:pretrain", "train a new model: next, masked or missing tokens, or translation"),
     "sft": ("instar.cli.stages:sft", "teach a model to answer, from dialogues"),
