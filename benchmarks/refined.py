@@ -46,6 +46,8 @@ BOILERPLATE = (
     "cheap flights cheap flights cheap flights best price cheap flights best price cheap flights now\n",
 )
 HELD_OUT = 0.1
+# textbooks and recipes are among the texts, of which the other rules of the web drop most
+RULES = ("repair", "language", "gopher", "repetition")
 
 
 def instar(*words: str | Path) -> dict[str, Any]:
@@ -133,6 +135,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--mixtures", nargs="+", choices=["planted", "natural"], default=["planted", "natural"])
+    parser.add_argument("--rules", nargs="*", default=RULES, help="of the planted mixture; none takes those of the web")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     found: dict[str, Any] = {}
@@ -144,7 +147,7 @@ def main() -> None:
             if mixture == "planted":
                 rows = work / "planted.jsonl"
                 write_rows(rows, planted([text for text in texts if not kept_aside(text)], random.Random(0)))
-                sources = [{"name": "texts", "kind": "web", "data": [str(rows)]}]
+                sources = [{"name": "texts", "kind": "web", "data": [str(rows)], "rules": list(options.rules)}]
             else:
                 sources = [
                     {**source, "data": [str((options.data / name).absolute()) for name in source["data"]]}
