@@ -24,7 +24,7 @@ from typing import Any
 from ...config import Failed, InputError, Interrupted
 from . import executors
 from .ledger import TOKENS
-from .sift import READ, WRITE, Job, Sift, Write, progress_of
+from .sift import READ, WRITE, Job, Step, progress_of, sift, write
 
 LOOK = 0.25  # seconds between two looks at the work
 GRACE = 2.0  # seconds that workers have to end when asked to
@@ -68,7 +68,11 @@ def phase_of(job: Job, sizes: Sequence[int], name: str) -> Phase:
     """A phase, once those before it are finished. sizes: stored bytes of each task."""
     count = len(sizes)
     if name not in COPIES:
-        steps = {READ: lambda: [Sift(job)], WRITE: lambda: [Write(job)], TOKENS: lambda: _tokenize(job, count)}
+        steps = {
+            READ: lambda: [Step(READ, sift, job)],
+            WRITE: lambda: [Step(WRITE, write, job)],
+            TOKENS: lambda: _tokenize(job, count),
+        }
         return Phase(name, count, steps[name], tuple(sizes))
     from .duplicates import find_steps
 

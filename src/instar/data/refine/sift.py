@@ -74,31 +74,18 @@ class Job:
         return [step for step in (EXACT, NEAR) if getattr(self.recipe.duplicates, step)]
 
 
-class Sift(PipelineStep):
-    """Task r reads its pieces, applies the rules of their source and keeps what passes, with its signatures."""
+class Step(PipelineStep):
+    """A phase as datatrove runs it: task r does what `do`, which is `sift` or `write`, does with its documents."""
 
-    name, type = "read", "rules"
+    type = "documents"
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, name: str, do: Callable[[Job, int], None], job: Job) -> None:
+        self.name = name
         super().__init__()
-        self.job = job
+        self.do, self.job = do, job
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
-        sift(self.job, rank)
-        yield from data or ()
-
-
-class Write(PipelineStep):
-    """Task r writes those of its documents that are no copies."""
-
-    name, type = "write", "documents"
-
-    def __init__(self, job: Job) -> None:
-        super().__init__()
-        self.job = job
-
-    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Any]:
-        write(self.job, rank)
+        self.do(self.job, rank)
         yield from data or ()
 
 
