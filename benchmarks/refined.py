@@ -3,9 +3,10 @@ refined.
 
     python benchmarks/refined.py [--data data] [--steps 300] [--mixtures planted natural] [--json FILE]
 
-`planted`: real documents with boilerplate, copies and broken text among them, made here. `natural`: web pages, books,
-papers and dialogues as they lie in the folder of data, only read. Held out are real documents that neither model reads:
-a hash of their text keeps a tenth aside before anything is planted. Every step is the command that a user would type.
+`planted`: real prose of the kind that the rules of the web are for, with boilerplate, copies and broken text among it,
+made here. `natural`: web pages, books, papers and dialogues as they lie in the folder of data, only read. Held out are
+real documents that neither model reads: a hash of their text keeps a tenth aside before anything is planted. Every step
+is the command that a user would type.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from instar.data.corpus import read, sections, text_key
 
 CLEAN = (
     "pretrain/en/wikitext2.valid.txt", "pretrain/en/tinystories.txt", "pretrain/en/speeches.jsonl",
-    "pretrain/zh/luxun.jsonl", "pretrain/zh/howtocook.jsonl", "pretrain/zh/d2l_zh.jsonl",
+    "pretrain/zh/luxun.jsonl",
 )  # fmt: skip
 NATURAL = (
     {"name": "web", "kind": "web", "data": ["web/aeb/html", "web/zh/html", "web/trafilatura/html"],
@@ -46,8 +47,6 @@ BOILERPLATE = (
     "cheap flights cheap flights cheap flights best price cheap flights best price cheap flights now\n",
 )
 HELD_OUT = 0.1
-# textbooks and recipes are among the texts, of which the other rules of the web drop most
-RULES = ("repair", "language", "gopher", "repetition")
 
 
 def instar(*words: str | Path) -> dict[str, Any]:
@@ -70,26 +69,35 @@ def clean(data: Path) -> list[str]:
     return [part.strip() for text in found for part in sections(text) if len(part.strip()) > 200]
 
 
-def planted(texts: list[str], draw: random.Random) -> Iterator[str]:
-    """Every document once; of the whole a third is boilerplate, a third copies with a few words changed, and a tenth
-    text that lost its encoding."""
+def planted(texts: list[str], draw: random.Random) -> Iterator[tuple[str, str]]:
+    """(what it is, text): every document once, and beside it pages of boilerplate, text that lost its encoding, and a
+    twentieth of the documents fifteen times more with a few words changed."""
     for text in texts:
-        yield text
-        if draw.random() < 0.8:
+        yield "documents", text
+        for _ in range(3):
             part = "".join(draw.choices(BOILERPLATE, k=draw.randrange(4, 12)))
-            yield part + draw.choice(texts)[:120] + part
+            yield "boilerplate", part + draw.choice(texts)[:120] + part
         if draw.random() < 0.25:
-            yield draw.choice(texts).encode("utf-8").decode("latin-1")
-    copied = draw.sample(texts, len(texts) // 20)
-    for text in copied:
+            yield "broken", draw.choice(texts).encode("utf-8").decode("latin-1")
+    for text in draw.sample(texts, len(texts) // 20):
         for _ in range(15):
             words = text.split(" ")
             for _ in range(max(1, len(words) // 100)):
                 words[draw.randrange(len(words))] = draw.choice(words)
-            yield " ".join(words)
+            yield "copies", " ".join(words)
 
 
-def write_rows(path: Path, texts: Iterator[str] | list[str]) -> None:
+def write_planted(path: Path, texts: list[str]) -> dict[str, int]:
+    """Write them; the bytes of each kind."""
+    found = list(planted(texts, random.Random(0)))
+    write_rows(path, [text for _, text in found])
+    sizes: dict[str, int] = {}
+    for kind, text in found:
+        sizes[kind] = sizes.get(kind, 0) + len(text.encode())
+    return sizes
+
+
+def write_rows(path: Path, texts: list[str]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
 
@@ -135,7 +143,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--mixtures", nargs="+", choices=["planted", "natural"], default=["planted", "natural"])
-    parser.add_argument("--rules", nargs="*", default=RULES, help="of the planted mixture; none takes those of the web")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     found: dict[str, Any] = {}
@@ -146,8 +153,9 @@ def main() -> None:
             write_rows(work / "held-out.jsonl", [text for text in texts if kept_aside(text)])
             if mixture == "planted":
                 rows = work / "planted.jsonl"
-                write_rows(rows, planted([text for text in texts if not kept_aside(text)], random.Random(0)))
-                sources = [{"name": "texts", "kind": "web", "data": [str(rows)], "rules": list(options.rules)}]
+                sizes = write_planted(rows, [text for text in texts if not kept_aside(text)])
+                print(f"planted, bytes: {sizes}", flush=True)
+                sources = [{"name": "texts", "kind": "web", "data": [str(rows)]}]
             else:
                 sources = [
                     {**source, "data": [str((options.data / name).absolute()) for name in source["data"]]}
