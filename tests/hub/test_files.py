@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from instar.config import InputError, ModelConfig
 from instar.hub import files
-from instar.hub.files import Weights, load_model, read_json, resolve, save_model
+from instar.hub.files import Weights, load_model, read_json, save_model
 from instar.hub.folders import load
+from instar.hub.places import resolve
 from instar.model.transformer import Transformer
 
 CONFIG = ModelConfig(vocab_size=61, d_model=16, layers=2, heads=2, max_positions=32, tied=False)

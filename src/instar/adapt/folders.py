@@ -16,9 +16,10 @@ import torch
 
 from ..config import InputError, ModelConfig, from_dict
 from ..hub import folders as hub
-from ..hub.files import GENERATION, holds_adapter, listed, resolve, write_json
+from ..hub.files import GENERATION, listed, write_json
 from ..hub.files import architecture as base_architecture
 from ..hub.files import load_model as load_base
+from ..hub.places import holds_adapter, resolve
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer, check_fits
 from . import peft

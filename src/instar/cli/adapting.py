@@ -60,8 +60,8 @@ def merge(arguments: list[str]) -> None:
     if out.exists():
         raise InputError(f"--out {out} is there already; name another place, or remove it")
     from ..adapt.folders import load
-    from ..hub.files import holds_adapter, resolve
     from ..hub.folders import save
+    from ..hub.places import holds_adapter, resolve
     from ..train.machine import DTYPES
 
     if not holds_adapter(folder := resolve(options.model)):

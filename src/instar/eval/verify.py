@@ -25,8 +25,8 @@ from ..adapt.folders import whole
 from ..config import InputError, ModelConfig
 from ..config.options import SamplingOptions
 from ..hub.families import OWN, layout_of
-from ..hub.files import resolve
 from ..hub.folders import load
+from ..hub.places import resolve
 from ..infer.text import complete
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer

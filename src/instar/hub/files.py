@@ -30,29 +30,15 @@ from .headers import Header, read_headers
 from .layout import join, shape_of, split
 from .memory import free_bytes
 from .packed import Packed, packed_config, packed_tensors, read_grid
+from .places import ADAPTER, INDEX, WEIGHTS, holds_adapter, resolve
 from .sentences import sentence_files
 
-WEIGHTS, INDEX, GENERATION = "model.safetensors", "model.safetensors.index.json", "generation_config.json"
+GENERATION = "generation_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".bin.index.json")
-ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 INDEX_LIMIT = 16 << 20  # bytes of the index of a model in many files
 # Buffers that old files carry along; they are recomputed.
 BUFFERS = (".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq")
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
-def resolve(name: str | Path) -> Path:
-    """A folder, or hf:org/name[@revision], which is downloaded. Raises InputError where there is no such folder."""
-    text = str(name)
-    if text.startswith("hf:"):
-        from huggingface_hub import snapshot_download
-
-        repository, _, revision = text[3:].partition("@")
-        patterns = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.bpe"]
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
-    if not Path(name).is_dir():
-        raise InputError(f"no such folder: {name}; name a run folder, a Hugging Face folder or hf:org/name")
-    return Path(name)
 
 
 def load_model(
@@ -231,12 +217,6 @@ def refuse_pickle(folder: Path, names: list[str]) -> None:
             f"{folder} holds {old[0]}, a pickle, which can run code and is never read; convert it where you trust it "
             "with safetensors.torch.save_file, or transformers' save_pretrained, to model.safetensors"
         )
-
-
-def holds_adapter(folder: Path) -> bool:
-    """Whether a folder changes a model and holds none."""
-    found = any((folder / name).is_file() for name in ADAPTER)
-    return found and not any((folder / name).is_file() for name in (WEIGHTS, INDEX))
 
 
 def refuse_adapter(folder: Path) -> None:

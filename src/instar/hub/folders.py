@@ -11,7 +11,8 @@ import torch
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer, check_fits
 from .families import family_of
-from .files import ADAPTER, Weights, holds_adapter, load_model, refuse_adapter, resolve, save_model, weight_files
+from .files import Weights, load_model, refuse_adapter, save_model, weight_files
+from .places import ADAPTER, holds_adapter, resolve
 
 __all__ = ["export", "folder_digest", "load", "load_model", "load_tokenizer", "save"]
 

@@ -21,8 +21,8 @@ from ..adapt.lora import Delta, adapters, attach, check, copied, counts, freeze
 from ..adapt.nf4 import to_nf4
 from ..config import InputError, ModelConfig
 from ..config.options import LoraOptions
-from ..hub.files import holds_adapter, resolve
 from ..hub.folders import folder_digest, load
+from ..hub.places import holds_adapter, resolve
 from ..model.adapters import ADAPTERS
 from ..model.attention import Attend
 from ..model.layers import Dropout, Embedding, Linear

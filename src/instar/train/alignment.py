@@ -16,7 +16,7 @@ from ..config.options import DpoOptions, PairOptions, RewardOptions, TrainOption
 from ..data.branches import PreferenceCollate, PreferenceRows
 from ..data.corpus import fingerprint, read
 from ..data.preferences import Preferences, load_preferences
-from ..hub.files import holds_adapter, resolve
+from ..hub.places import holds_adapter, resolve
 from ..text.tokenizer import Tokenizer
 from .adapting import Begun, begin, still, with_heads
 from .objectives import Objective

@@ -17,8 +17,8 @@ from ..config.options.reinforcement import GrpoOptions, PpoOptions
 from ..config.rewards import reward_terms
 from ..data.corpus import fingerprint, read
 from ..data.prompts import Prompts, load_prompts
-from ..hub.files import resolve
 from ..hub.folders import folder_digest
+from ..hub.places import resolve
 from ..infer.scoring import Scorer
 from ..infer.text import generate
 from ..model.transformer import Transformer

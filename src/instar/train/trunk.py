@@ -19,7 +19,7 @@ from ..adapt.folders import load_adapted
 from ..adapt.lora import activate, adapter_of, copied, freeze, hang, using, weights_of
 from ..batch import Answers
 from ..config import InputError
-from ..hub.files import holds_adapter, resolve
+from ..hub.places import holds_adapter, resolve
 from ..infer.engine import resting
 from ..infer.scoring import Scorer, is_reward, rewards_at
 from ..model.heads import NumberHead

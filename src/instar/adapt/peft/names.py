@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...config.options import LoraOptions
 from ...hub.families import Family, foreign_names, layout_of
-from ...hub.files import ADAPTER
+from ...hub.places import ADAPTER
 from ...model.adapters import own
 from ...model.quantized import quantized
 from ...model.transformer import Transformer
