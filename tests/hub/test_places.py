@@ -11,7 +11,7 @@ from instar.hub.places import resolve
 @pytest.fixture
 def life(tmp_path):
     """The folder of a life that has not ended, with two stages."""
-    (tmp_path / "grow.json").write_text("{}")
+    (tmp_path / "grow.json").write_text('{"recipe": {}}')
     for name in ("pretrain", "sft"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
@@ -34,7 +34,9 @@ def test_a_life_that_has_not_ended_names_its_stages(life, report):
         resolve(life)
 
 
-def test_a_stage_is_no_life(life):
-    """A stage has a record of its own making, and is a model."""
-    (life / "sft" / "grow.json").write_text("{}")
-    assert resolve(life / "sft") == life / "sft"
+@pytest.mark.parametrize("name", ["sft", "tokenizer"])
+def test_a_stage_is_no_life(life, name):
+    """A stage has a record of its own making, whether it is a model or not."""
+    (life / name).mkdir(exist_ok=True)
+    (life / name / "grow.json").write_text('{"key": "1", "finished": true}')
+    assert resolve(life / name) == life / name

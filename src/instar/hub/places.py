@@ -8,7 +8,7 @@ from ..config import InputError, read_object
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
-LIFE = "grow.json"  # the record of a whole life, and of each of its stages
+LIFE = "grow.json"  # the record of a whole life, which holds its recipe, and of each of its stages
 LIMIT = 4 << 20  # bytes of the report of a life
 
 
@@ -30,7 +30,8 @@ def resolve(name: str | Path) -> Path:
 def _grown(folder: Path) -> Path:
     """The folder that a life ended with, where this is the folder of a whole life; else the same. Raises InputError
     for a life that has not ended."""
-    if (folder / CONFIG).is_file() or holds_adapter(folder) or not (folder / LIFE).is_file():
+    record = read_object(folder / LIFE, LIMIT) or {}
+    if "recipe" not in record or (folder / CONFIG).is_file() or holds_adapter(folder):
         return folder
     last = (read_object(folder / "report.json", LIMIT) or {}).get("finished")
     if isinstance(last, str) and Path(last).name == last and (folder / last).is_dir():
