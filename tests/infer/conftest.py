@@ -71,7 +71,7 @@ class Asked(SimpleNamespace):
     def __init__(self, prompt, ids=(), *, source=(), stops=(), seed=0, max_new_tokens=10**6, **rules):
         options = SamplingOptions(max_new_tokens=max_new_tokens, **rules)
         super().__init__(prompt=list(prompt), ids=list(ids), source=list(source), options=options, stops=set(stops))
-        self.luck = Luck(seed)
+        self.luck, self.root = Luck(seed), b""
 
 
 @pytest.fixture

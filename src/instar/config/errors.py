@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -29,6 +31,17 @@ def unknown(kind: str, word: str, known: Iterable[str]) -> InputError:
     hint = nearest(word, names)
     listing = "" if hint or len(names) > 24 else f"; known: {', '.join(names)}"
     return InputError(f"unknown {kind} {word}{hint}{listing}")
+
+
+def brief(error: BaseException, most: int = 200) -> str:
+    """An error in one line for a log: what, and where in the program, the innermost place first; no folder is named.
+
+    Example: "RuntimeError: shapes do not fit (at layers:52 < attention:99 < reader:75)".
+    """
+    places = [f"{Path(frame.filename).stem}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    said = str(error).partition("\n")[0][:most]
+    where = f" (at {' < '.join(reversed(places[-4:]))})" if places else ""
+    return f"{type(error).__name__}: {said}{where}"
 
 
 class Interrupted(Exception):

@@ -87,7 +87,7 @@ class Draft:
         if max(new, default=0) >= self._shared:
             return False
         if followed is None:
-            row, _ = self.pages.open(new)
+            row, _ = self.pages.open(new, request.root)
             followed = self._followed[request] = Followed(row)
         # what was guessed, was read and came true need not be read again; the last token is, for what follows it
         true = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(followed.guess[:-1], new)))

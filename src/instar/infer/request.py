@@ -55,11 +55,13 @@ class Hypothesis:
 
 @dataclass(eq=False)
 class Request:
-    """One answer in the making. source: what an encoder-decoder answers, else empty; ids: what was said so far, without
-    the stop; logprobs: of each id, in nats, under the model's own distribution; alternatives: the likeliest ids at each
-    place and their log-probabilities, where options.top_logprobs asks; finish: None while it goes on; error: why it
-    failed; cached: tokens of the prompt whose keys were known already; preempted: how often it lost its memory to
-    others and was computed again; drafted, accepted: tokens guessed ahead, and those that were right.
+    """One answer in the making. source: what an encoder-decoder answers, else empty; adapter: what is heeded for it, ""
+    for the bare model and None for whatever is active; root: what the keys of its tokens depend on besides them; ids:
+    what was said so far, without the stop; logprobs: of each id, in nats, under the model's own distribution;
+    alternatives: the likeliest ids at each place and their log-probabilities, where options.top_logprobs asks; finish:
+    None while it goes on; error: why it failed; cached: tokens of the prompt whose keys were known already; preempted:
+    how often it lost its memory to others and was computed again; drafted, accepted: tokens guessed ahead, and those
+    that were right.
 
     Beam search says nothing before its end: then hypotheses holds the n best answers, or as many as there are, best
     first, and ids and logprobs are those of the best."""
@@ -71,6 +73,8 @@ class Request:
     luck: Luck
     stops: frozenset[int]
     constraint: Constraint | None = None
+    adapter: str | None = None
+    root: bytes = b""
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     alternatives: list[list[tuple[int, float]]] = field(default_factory=list)

@@ -53,6 +53,18 @@ class Work:
         """Those whose text was read to its end."""
         return [request for (request, _), ends in zip(self.reading, self.ending) if ends]
 
+    @property
+    def speakers(self) -> list[Request]:
+        """Who says something at the end of it: those that go on, then those whose text was read to its end."""
+        return [*self.speaking, *(request for request in self.ended if not request.width)]
+
+    @property
+    def adapters(self) -> list[str | None]:
+        """What each of its rows heeds."""
+        found = [request.adapter for request in self.speaking]
+        found += [request.adapter for request in self.searching for _ in request.beams]
+        return found + [request.adapter for request, _ in self.reading]
+
     def answers(self) -> tuple[list[int], list[tuple[Request, list[int]]]]:
         """Of the logits, one for each token of those that speak, each beam and each text that ended: which are of
         those that say a token, and with each search, which are of its beams. Beams begin alike."""
@@ -81,6 +93,7 @@ class Schedule:
         self.searching: list[Request] = []  # those that go on with beams
         self.begun: list[Request] = []  # whose row is new since the last plan
         self.unread: list[Request] = []  # whose source is to be read
+        self.suspects: list[Request] = []  # one of whom a step failed for: each is computed alone, the first now
 
     @property
     def busy(self) -> bool:
@@ -130,6 +143,14 @@ class Schedule:
         ending = [len(r.prompt) + len(r.ids) == self.pages.lengths[r.row] + count for r, count in reading]
         return Work(list(self.speaking), list(self.searching), reading, ending)
 
+    def kept(self, requests: Sequence[Request], counts: Sequence[int]) -> None:
+        """Rows hold so many tokens more."""
+        if not requests:
+            return
+        by_row = {request.row: request for request in requests}
+        for row in self.pages.advance(rows_of(requests), np.array(counts)).tolist():
+            self.pages.fill(row, by_row[row].text)
+
     def spoken(self, work: Work) -> None:
         """What was read to its end goes on speaking, where it has not finished."""
         if over := set(work.ended):
@@ -138,9 +159,29 @@ class Schedule:
             self.searching += [request for request in more if request.width]
             alone = [request for request in more if not request.width]
             self.speaking = sorted([*self.speaking, *alone], key=lambda request: request.row)
+        if self.suspects and self.suspects[0] in self.speaking:
+            self._acquit()
+
+    def suspect(self, requests: Sequence[Request]) -> None:
+        """A step failed for one of these, and nobody has a row now: each is to be computed alone until it has said a
+        token, or where it searches until it is decided. Those that came last go first."""
+        self.suspects = sorted(requests, key=lambda request: request.number, reverse=True)
+
+    def _acquit(self) -> None:
+        """The step does not fail for the first of them. It makes way for the next, and most of what it computed stays
+        known."""
+        request = self.suspects.pop(0)
+        if self.suspects:
+            self._preempt(request)
 
     def leave(self, request: Request) -> None:
         """A request is done with, wherever it stands."""
+        self._withdraw(request)
+        if request in self.suspects:
+            self.suspects.remove(request)
+
+    def _withdraw(self, request: Request) -> None:
+        """A request stands nowhere, and what it had is free."""
         for group in (self.waiting, self.reading, self.speaking, self.searching, self.begun, self.unread):
             if request in group:
                 group.remove(request)
@@ -164,7 +205,7 @@ class Schedule:
 
     def clear(self) -> None:
         """Everyone gives up their rows, and is computed again: of what is in the memory nothing is to be trusted."""
-        for request in [*self.speaking, *self.reading]:
+        for request in [*self.speaking, *self.reading, *self.searching]:
             self._preempt(request)
         self.pages.clear()
 
@@ -193,7 +234,7 @@ class Schedule:
 
     def _preempt(self, request: Request) -> None:
         """A request gives up its row, and waits before all others to be computed again."""
-        self.leave(request)
+        self._withdraw(request)
         request.preempted += 1
         request.draft = []
         place = next((n for n, other in enumerate(self.waiting) if other.number > request.number), len(self.waiting))
@@ -217,14 +258,15 @@ class Schedule:
     def _next(self) -> Request | None:
         """The first that waits and can begin. One whose beginning is being computed for another waits for that; nobody
         overtakes one that only lacks room."""
-        for request in self.waiting:
+        for request in self.waiting if not self.suspects else [r for r in self.suspects[:1] if r.row < 0]:
             text = request.text
             known, coming = self.pages.match(text, self._root(request))
             if coming:
                 continue
             if self.free_rows < request.width or not self._has_room(request, known // BLOCK):
                 return None
-            return None if request.source and not self.pages.source_fits(request.source) else request
+            lacks = request.source and not self.pages.source_fits(request.source, request.root)
+            return None if lacks else request
         return None
 
     def _has_room(self, request: Request, known: int) -> bool:
@@ -253,7 +295,7 @@ class Schedule:
         request.row, known = self.pages.open(request.text, self._root(request))
         if not request.preempted:
             request.cached = known
-        if request.source and not self.pages.attend_to(request.row, request.source):
+        if request.source and not self.pages.attend_to(request.row, request.source, request.root):
             self.unread.append(request)
         self.reading.append(request)
         self.begun.append(request)
@@ -262,7 +304,7 @@ class Schedule:
 
     def _root(self, request: Request) -> bytes:
         """What the keys of a text depend on besides itself."""
-        return self.pages.root_of(request.source) if request.source else b""
+        return self.pages.root_of(request.source, request.root) if request.source else request.root
 
 
 def _beyond(request: Request, pool: Pool) -> int:

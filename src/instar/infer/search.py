@@ -207,6 +207,10 @@ class Search:
         self.pages = pages
         self._batches: dict[int, Batch] = {}
 
+    def clear(self) -> None:
+        """Every search begins anew."""
+        self._batches = {}
+
     def step(self, searches: Sequence[tuple[Request, list[int]]], logits: Tensor) -> list[Request]:
         """Every search goes on by a token; with each, which of logits (R, V) stand behind its beams -> the requests
         that are decided, with their hypotheses."""

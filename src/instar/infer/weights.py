@@ -7,8 +7,6 @@ where it can be helped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -54,12 +52,6 @@ def normaliser(logits: Tensor) -> Tensor:
 def logprob(logits: Tensor, ids: Tensor) -> Tensor:
     """How likely ids (B,) are under logits (B, V), in nats -> (B,)."""
     return (logits.gather(-1, ids[:, None]) - normaliser(logits)).squeeze(-1)
-
-
-def check_numbers(chances: Iterable[float]) -> None:
-    """Raise InputError where log-probabilities are not numbers."""
-    if any(chance != chance for chance in chances):
-        raise no_numbers()
 
 
 def no_numbers() -> InputError:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from ..config import ModelConfig
 from .layers import Gated, Linear
+
+Among = Callable[[np.ndarray], AbstractContextManager[None]]
 
 
 class Experts(nn.Module):
@@ -19,6 +25,9 @@ class Experts(nn.Module):
     probability (Switch, Fedus et al. 2022, equation 4): 1 where all are equally busy; and `load`, how often each was
     chosen since `settle`.
     """
+
+    # tells whoever routes a pass which of its tokens an expert is given
+    among: Among | None = None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -41,8 +50,21 @@ class Experts(nn.Module):
         counts = self._given(self._counts(chosen), chosen.numel())
         weights = shares.flatten()[order].to(x.dtype)
         given = flat[tokens].split(counts)
-        said = torch.cat([expert(part) for expert, part in zip(self.experts, given) if len(part)])
+        if self.among is None:
+            parts = [expert(part) for expert, part in zip(self.experts, given) if len(part)]
+        else:
+            parts = self._routed(given, tokens.split(counts), self.among)
+        said = torch.cat(parts)
         return torch.zeros_like(flat).index_add(0, tokens, said * weights[:, None]).view_as(x)
+
+    def _routed(self, given: Sequence[Tensor], tokens: Sequence[Tensor], among: Among) -> list[Tensor]:
+        """What each expert says of the tokens that it is given, whose numbers it tells."""
+        said = []
+        for expert, part, which in zip(self.experts, given, tokens):
+            if len(part):
+                with among(which.cpu().numpy()):
+                    said.append(expert(part))
+        return said
 
     def _counts(self, chosen: Tensor) -> Tensor:
         """How often each expert was chosen: (experts,)."""

@@ -41,13 +41,18 @@ class Linear(nn.Linear):
     summed = False
     # what active adapters add to the product, each a function of x
     deltas: tuple[Callable[[Tensor], Tensor], ...] = ()
+    # what is added instead, where rows differ in the adapters that they heed: (x, product, tile) -> sum
+    route: Callable[[Tensor, Tensor, int], Tensor] | None = None
 
     def reset_parameters(self) -> None:
         """Weights come from Transformer.initialise or from a file; nothing is drawn twice."""
 
     def forward(self, x: Tensor) -> Tensor:
-        f = self.adapted if self.deltas else self.product
-        return in_tiles(f, x, self.tile) if self.tile else f(x)
+        f = self.adapted if self.deltas and self.route is None else self.product
+        y = in_tiles(f, x, self.tile) if self.tile else f(x)
+        if self.route is None:
+            return y
+        return self.route(x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]), self.tile).view(y.shape)
 
     def adapted(self, x: Tensor) -> Tensor:
         """The product and what adapters add to it."""
@@ -117,12 +122,16 @@ class Embedding(nn.Embedding):
 
     # what active adapters add to the rows, each a function of the tokens
     deltas: tuple[Callable[[Tensor], Tensor], ...] = ()
+    # as Linear's
+    route: Callable[[Tensor, Tensor, int], Tensor] | None = None
 
     def reset_parameters(self) -> None:
         """As Linear's."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         rows = super().forward(tokens)
+        if self.route is not None:
+            return self.route(tokens.flatten(), rows.flatten(0, -2), 0).view(rows.shape)
         return sum((delta(tokens) for delta in self.deltas), rows) if self.deltas else rows
 
 

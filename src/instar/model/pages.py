@@ -243,11 +243,11 @@ class Pages:
                 for row in rows:
                     pool.slide(row, int(self.lengths[row]))
 
-    def attend_to(self, row: int, source: Sequence[int]) -> bool:
-        """A row is about a source -> whether its keys are known already; they must be written otherwise. Whoever calls
-        has looked that there is room."""
+    def attend_to(self, row: int, source: Sequence[int], root: bytes = b"") -> bool:
+        """A row is about a source -> whether its keys are known already; they must be written otherwise. root: of what
+        else they depend on. Whoever calls has looked that there is room."""
         assert self.sources is not None
-        names = self._names(source)
+        names = self._names(source, root)
         self.source_lengths[row] = len(source)
         found = [self.sources.find(name) for name in names]
         blocks = [block for block in found if block is not None]
@@ -260,21 +260,21 @@ class Pages:
                 self.sources.know(block, name)
         return known
 
-    def source_fits(self, source: Sequence[int]) -> bool:
+    def source_fits(self, source: Sequence[int], root: bytes = b"") -> bool:
         """Whether there is room for a source."""
         assert self.sources is not None
         if blocks_of(len(source)) <= self.sources.free:
             return True
-        return all(self.sources.find(name) is not None for name in self._names(source))
+        return all(self.sources.find(name) is not None for name in self._names(source, root))
 
-    def _names(self, source: Sequence[int]) -> list[bytes]:
+    def _names(self, source: Sequence[int], root: bytes) -> list[bytes]:
         """The keys of a source's blocks: it is read in both directions, so each depends on all of it."""
-        root = self._salt + self.root_of(source)
-        return [root + place.to_bytes(4, "big") for place in range(blocks_of(len(source)))]
+        known = self._salt + self.root_of(source, root)
+        return [known + place.to_bytes(4, "big") for place in range(blocks_of(len(source)))]
 
-    def root_of(self, source: Sequence[int]) -> bytes:
-        """By which a source is known."""
-        return self._digest(b"source", source)
+    def root_of(self, source: Sequence[int], root: bytes = b"") -> bytes:
+        """By which a source is known, and what is said about it."""
+        return self._digest(b"source" + root, source)
 
     def forget(self) -> None:
         """Nothing is known of any text any more, as it must be when the weights have changed; nor will be found what

@@ -7,7 +7,8 @@ place that knows where keys lie, and `Attend` the one that knows what is done wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -112,6 +113,10 @@ class Ragged:
     def reaches(self, window: int) -> list[Reach]:
         """What each group sees."""
         return self._reaches[window]
+
+    def steadied(self) -> AbstractContextManager[None]:
+        """Inside, what a token finds does not depend on how many others look as well, where it shall not."""
+        return in_one_thread() if self.steady and self.device.type == "cpu" else nullcontext()
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.device, non_blocking=True)
@@ -219,6 +224,18 @@ class Ragged:
         return reaches
 
 
+@contextmanager
+def in_one_thread() -> Iterator[None]:
+    """Each thread of a CPU has a part of one buffer, on which its products' last bits depend by where that begins; and
+    which rows a thread is given depends on how many there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def attend_in_groups(
     attend: Attend, q: Tensor, pool: Pool, layer: int, groups: Sequence[Group], reaches: Sequence[Reach]
 ) -> Tensor:
@@ -266,7 +283,8 @@ class RaggedLayer:
         pool, slots = self.ragged.pages.pools[self.window], self.ragged.slots(self.window)
         for store, part in zip(pool.stores[self.layer], new or ()):
             store.flatten(0, 1).index_copy_(0, slots, part[0].transpose(0, 1).to(store.dtype))
-        return attend_in_groups(attend, q, pool, self.layer, self.ragged.groups, self.ragged.reaches(self.window))
+        with self.ragged.steadied():
+            return attend_in_groups(attend, q, pool, self.layer, self.ragged.groups, self.ragged.reaches(self.window))
 
 
 class RaggedSource:
@@ -279,7 +297,8 @@ class RaggedSource:
         """q (1, H, N, E) attend to the whole source of each row."""
         pool = self.ragged.pages.sources
         assert pool is not None
-        return attend_in_groups(attend, q, pool, self.layer, self.ragged.groups, self.ragged.crossing)
+        with self.ragged.steadied():
+            return attend_in_groups(attend, q, pool, self.layer, self.ragged.groups, self.ragged.crossing)
 
 
 def keep_sources(
