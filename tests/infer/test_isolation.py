@@ -7,7 +7,7 @@ import torch
 
 from instar.config.options import SamplingOptions
 from instar.infer.chooser import Chooser
-from instar.infer.engine import Engine
+from instar.infer.engine import PUZZLES, Engine
 from instar.infer.speculative import NGram
 
 BAD = 60  # a token that nobody says by himself
@@ -218,13 +218,17 @@ def test_a_constraint_that_breaks(make_model):
 
 
 def test_all_are_poisoned(make_model):
-    """Each fails by itself, and the engine answers the next."""
+    """Each fails by itself, all of them after one step that failed for them together, and the engine answers the
+    next."""
     model = make_model()
     numbers(model)
-    crowd = Crowd(model)
+    crowd, failed = Crowd(model), []
+    isolate = crowd.engine._isolate
+    crowd.engine._isolate = lambda *what: failed.append(1) or isolate(*what)
     for n, options in enumerate([*KINDS, GREEDY]):
         crowd.submit([3 + n, BAD], options)
     crowd.check()
+    assert len(failed) == 1 + len(crowd.asked)
     crowd.submit([7], GREEDY)
     crowd.check()
 
@@ -232,7 +236,7 @@ def test_all_are_poisoned(make_model):
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_fault_that_is_nobodys(make_model, alone):
     """A pass that fails once, or whenever there is company, ends nobody: everyone is answered, if need be by himself,
-    with what he drew by."""
+    with what he drew by; and it is told of, once."""
     model = make_model()
     crowd = Crowd(model)
     for n, options in enumerate(KINDS):
@@ -246,10 +250,32 @@ def test_a_fault_that_is_nobodys(make_model, alone):
             raise MemoryError("too much at once")
 
     hook = model.embed.register_forward_pre_hook(look)
-    crowd.run()
+    with pytest.warns(UserWarning, match="for none of its requests alone: MemoryError: too much at once") as told:
+        crowd.run()
+    assert len(told) == 1
     hook.remove()
     crowd.check()
     assert left[0] == 1 - alone
+
+
+def test_a_fault_without_end(make_model):
+    """Where steps fail again and again, for nobody, and nothing is said, the engine does not try for ever: its requests
+    end, the error is raised, and the next is answered."""
+    crowd, steps = Crowd(make_model()), []
+
+    def broken(work):
+        steps.append(work)
+        raise MemoryError("never enough")
+
+    spoken, crowd.engine.schedule.spoken = crowd.engine.schedule.spoken, broken
+    request = crowd.submit(list(range(3, 33)), GREEDY)  # longer than a chunk
+    with pytest.raises(MemoryError):
+        crowd.run(100)
+    assert (len(steps), request.finish) == (PUZZLES, "cancelled")
+    crowd.engine.schedule.spoken = spoken
+    crowd.asked.clear()
+    crowd.submit([3], GREEDY)
+    crowd.check()
 
 
 def test_a_proposer_that_breaks(make_model):

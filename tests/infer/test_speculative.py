@@ -1,6 +1,7 @@
 """Guesses of how an answer goes on: what they are, how many there are, and that they never change the answer."""
 
 import random
+import re
 
 import pytest
 import torch
@@ -173,6 +174,26 @@ def test_no_answer_changes(make_model, rules, windows):
             assert propose.paces.accepted == sum(request.accepted for request in guessed)
             assert not len(propose.paces)
     assert own.paces.accepted == own.paces.drafted > 50
+
+
+def test_a_constraint_beside_guesses(make_model, tokenizer):
+    """An answer that is to obey a constraint goes on beside others that are guessed ahead, and each says what it says
+    without guesses."""
+    pytest.importorskip("llguidance")
+    from instar.infer.constrain import compile
+
+    model, rules = make_model(tokenizer.vocab_size), SamplingOptions(regex="[a-z]{20}", max_new_tokens=30)
+    grammar, said = compile(tokenizer, rules, tokenizer.vocab_size), []
+    for propose in (None, Wrong()):
+        engine = Engine(model, slots=4, stops=tokenizer.stops, propose=propose)
+        greedy = SamplingOptions(strategy="greedy", max_new_tokens=30)
+        asked = [engine.submit([n], greedy) for n in (5, 9)]
+        asked.insert(1, engine.submit([7], rules, seed=1, constraint=grammar.start()))
+        engine.run()
+        said.append([request.ids for request in asked])
+    assert sum(request.drafted for request in asked) > 20
+    assert said[0] == said[1]
+    assert re.fullmatch("[a-z]{20}", tokenizer.decode(asked[1].ids))
 
 
 def test_the_distribution_stays_as_it_is(make_model):

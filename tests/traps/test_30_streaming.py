@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from instar.config import ModelConfig
 from instar.config.options import SamplingOptions
-from instar.infer.answer import Stops
 from instar.infer.text import complete, generate, stream
 from instar.model.transformer import Transformer
+from instar.text.stops import Stops
 from instar.text.tokenizer import Tokenizer
 
 

@@ -73,7 +73,7 @@ def load_adapted(
     own = (folder / "tokenizer.json").is_file()
     tokenizer = Tokenizer.load(folder if own else home)
     if own and (home / "tokenizer.json").is_file():
-        _check_learnt(model, adapter, tokenizer, Tokenizer.load(home), folder)
+        check_learnt(model, adapter, tokenizer, Tokenizer.load(home), folder)
     check_fits(tokenizer, model.config.vocab_size)
     return model, tokenizer
 
@@ -116,7 +116,7 @@ def architecture(folder: Path) -> str:
     return base_architecture(base_folder(peft.read(folder)) if holds_adapter(folder) else folder)
 
 
-def _check_learnt(model: Transformer, adapter: str, own: Tokenizer, before: Tokenizer, folder: Path) -> None:
+def check_learnt(model: Transformer, adapter: str, own: Tokenizer, before: Tokenizer, folder: Path) -> None:
     """Raise InputError for tokens that neither the base nor the adapter learnt."""
     learnt = set(model.attached[adapter].tokens)
     new = {text: id for text, id in own.specials.items() if before.specials.get(text) != id and id not in learnt}

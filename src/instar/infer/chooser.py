@@ -61,8 +61,9 @@ class Chooser:
             self._said.end(request.row)
 
     def constrain(self, said: Sequence[Request]) -> Future[Tensor] | None:
-        """Begin to find out what constraints allow, while the model computes."""
-        constraints = [request.constraint for request in said]
+        """Begin to find out what constraints allow, while the model computes. A request has a row of logits behind each
+        token of its draft too."""
+        constraints = [request.constraint for request in said for _ in range(1 + len(request.draft))]
         if not any(constraints):
             return None
         if self._masks is None:

@@ -8,9 +8,10 @@ other. This module knows nothing of models: masks are made beside a forward pass
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..config import InputError
+from ..config import Failed, InputError
 from ..config.options import CONSTRAINTS, SamplingOptions
 from ..text.tokenizer import Tokenizer, check_fits
 from ..text.vocabulary import library
@@ -202,9 +203,13 @@ class _Compiler:
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int) -> None:
         table = list(tokenizer.vocabulary.table)
-        for control in tokenizer.vocabulary.controls.values():
-            table[control.id] = b""
-        encoder = tokenizer.vocabulary.encoder
+        controls = tokenizer.vocabulary.controls.values()
+        for control in controls:
+            # what decoding shows, as the tags round a call, is text to a grammar too
+            if control.hidden:
+                table[control.id] = b""
+        shown = {control.text: control.id for control in controls if not control.hidden}
+        encoder = tokenizer.vocabulary.encoder  # nothing here may hold the tokenizer itself, or neither would ever go
         if lacking := _SPELLED - {piece[0] for piece in table if len(piece) == 1}:
             raise InputError(
                 f"this vocabulary has no token for {len(lacking)} bytes, such as {min(lacking):02X}; a constraint "
@@ -212,7 +217,7 @@ class _Compiler:
             )
         words = Words(
             table + [b""] * (vocab_size - len(table)),
-            lambda text: encoder.encode(text, add_special_tokens=False).ids,
+            lambda text: _spelt(text, encoder, shown),
         )
         with library("this vocabulary cannot be constrained"):
             self.words = library_tokenizer(words)
@@ -244,13 +249,22 @@ class _Compiler:
     def _compile(self, name: str, source: str) -> _Compiled:
         try:
             fault = self.trial.fault(source)
-        except OSError as error:
-            raise InputError(f"a constraint is tried in a process of its own, which did not start: {error}") from None
+        except OSError:  # too many processes, or too little memory: no fault of the grammar's, nor is a path its answer
+            raise Failed("a grammar could not be tried") from None
         if fault is not None:
             raise InputError(f"sampling.{name}: {fault}")
         with library(f"sampling.{name}"):
             # measured: 145 bytes for each of the source, and what every grammar has
             return _Compiled(begin(self.words, source), 2**16 + 160 * len(source))
+
+
+def _spelt(text: str, encoder: Any, shown: Mapping[str, int]) -> list[int]:
+    """A text as ids, tags as those of their own by which a model knows them."""
+    ids: list[int] = []
+    tags = "|".join(re.escape(tag) for tag in sorted(shown, key=len, reverse=True))
+    for part in re.split(f"({tags})", text) if tags else [text]:
+        ids += [shown[part]] if part in shown else encoder.encode(part, add_special_tokens=False).ids
+    return ids
 
 
 _COMPILERS: WeakKeyDictionary[Tokenizer, dict[int, _Compiler]] = WeakKeyDictionary()

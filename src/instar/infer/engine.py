@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 CAPACITY = 4096  # tokens of a request where the caller names no number
 CHUNK = 512  # tokens of a step
 DRAFT = 16  # tokens guessed ahead of an answer at most
+PUZZLES = 20  # steps that fail for nobody, before any token is said, behind which the engine itself may be broken
 
 
 class Engine:
@@ -91,6 +92,9 @@ class Engine:
         self._chooser = Chooser(model, self.pages, self.capacity)
         self._search = Search(self.pages)
         self._numbers = count()
+        self._puzzle = ""  # of a step that failed what it said, until somebody is found whom it fails for
+        self._puzzles = 0  # of these steps, how many since a token was said
+        self._warned: set[str] = set()
 
     @property
     def busy(self) -> bool:
@@ -163,7 +167,8 @@ class Engine:
     def step(self) -> list[Event]:
         """One forward pass: every answer goes on, and prompts are read as far as the chunk allows. Where it fails, the
         requests in it end and the error is raised, so that the engine can go on with others; or where it isolates,
-        nothing is raised, and whoever it fails for ends with an error."""
+        nothing is raised, and whoever it fails for ends with an error; but where it fails again and again for nobody,
+        it is raised too."""
         self._draft()
         work = self.schedule.plan()
         events: list[Event] = []
@@ -180,31 +185,48 @@ class Engine:
             plain, searches = work.answers()
             suspects = work.speakers
             unsound = self._say(work, logits[plain] if searches else logits, masks, events)
-            suspects = [request for request, _ in searches]
+            suspects = unsound + [request for request, _ in searches]
             self._go_on(searches, logits, events)
             if unsound:  # a text that is being read may hold such numbers too, and others have seen them
                 suspects = unsound + [request for request, _ in work.reading if request not in work.speakers]
                 raise no_numbers()
             self.schedule.spoken(work)
         except BaseException as error:
-            if not self.isolate or not isinstance(error, Exception):
+            self._puzzles = 0 if events else self._puzzles + 1
+            if not self.isolate or not isinstance(error, Exception) or self._puzzles >= PUZZLES:
+                self._puzzle, self._puzzles = "", 0
                 for request in work.requests:
                     self.cancel(request)
                 self.schedule.clear()
                 raise
             self._isolate([request for request in suspects if request.finish is None], error, events)
+        else:
+            self._wonder(events)
         return events
 
     def _isolate(self, suspects: Sequence[Request], error: Exception, events: list[Event]) -> None:
         """A step failed. Of a request that failed alone, in a memory that nobody else had written to, it is known that
-        the fault is its own; else those that it may have failed for are computed one by one. Everyone else is computed
-        again afterwards, and goes on where they were: ids are kept, and what is drawn by."""
+        the fault is its own; else those that it may have failed for are computed one by one, and so are those who were
+        to be. Everyone else is computed again afterwards, and goes on where they were: ids are kept, and what is drawn
+        by."""
         if suspects and self.schedule.suspects[:1] == suspects:
             self._fail(suspects[0], error, events)
-            suspects = []
+            self._puzzle, self._puzzles, suspects = "", 0, []
+        else:
+            self._puzzle = brief(error)
         self.schedule.clear()
         self._search.clear()
-        self.schedule.suspect(suspects)
+        self.schedule.suspect({*suspects, *self.schedule.suspects})
+
+    def _wonder(self, events: list[Event]) -> None:
+        """A step did not fail. Where one did before, and nobody is left whom it may have failed for, that is told,
+        once: else nobody would know, but that everything takes longer."""
+        self._puzzles = 0 if events else self._puzzles
+        if self._puzzle and not self.schedule.suspects:
+            if self._puzzle not in self._warned and len(self._warned) < PUZZLES:
+                self._warned.add(self._puzzle)
+                warnings.warn(f"a step failed, and for none of its requests alone: {self._puzzle}", stacklevel=3)
+            self._puzzle = ""
 
     def _fail(self, request: Request, error: Exception, events: list[Event]) -> None:
         """It ends, and says why."""

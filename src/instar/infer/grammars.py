@@ -10,7 +10,7 @@ from ..config import InputError
 from ..text.vocabulary import library, require_text
 
 KILO = 2**10
-MOST_BYTES = {"json_schema": 64 * KILO, "regex": 2 * KILO, "choice": 64 * KILO, "grammar": 16 * KILO}
+MOST_BYTES = {"json_schema": 64 * KILO, "regex": 2 * KILO, "choice": 64 * KILO, "grammar": 64 * KILO}
 MOST_REGEX, MOST_CHOICES, DEEPEST = 512, 4096, 32
 # nothing that the schema says of its own compiling counts: no blanks between parts, and nothing skipped
 STRICT: Any = {
@@ -62,10 +62,10 @@ def _schema(text: str) -> str:
         raise InputError(f"sampling.json_schema is no JSON: {error}; wanted a schema as an object") from None
     if not isinstance(schema, dict):
         raise InputError(f'sampling.json_schema is {text[:40]}, wanted an object; any object is {{"type":"object"}}')
-    depth = _depth(schema)
+    depth = nesting(schema)
     if depth > DEEPEST:
         raise InputError(f"sampling.json_schema is nested {depth} deep, wanted at most {DEEPEST}; use $defs and $ref")
-    for place in _references(schema):
+    for place in references(schema):
         if not place.startswith("#"):
             raise InputError(
                 f"sampling.json_schema refers to {place[:60]!r}; nothing is fetched: put it into $defs and refer to "
@@ -75,7 +75,7 @@ def _schema(text: str) -> str:
         return LLMatcher.grammar_from_json_schema(text, overrides=STRICT)
 
 
-def _depth(value: Any) -> int:
+def nesting(value: Any) -> int:
     """How deep objects and lists are nested; the parser has ended what is deeper than its own stack."""
     depth, level = 0, [value]
     while level := [item for item in level if isinstance(item, (dict, list))]:
@@ -84,14 +84,14 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _references(schema: Any) -> Iterable[str]:
+def references(schema: Any) -> Iterable[str]:
     """Where a schema refers to, but not what stands in values that it only compares with."""
     if isinstance(schema, list):
         for item in schema:
-            yield from _references(item)
+            yield from references(item)
     elif isinstance(schema, dict):
         for key, value in schema.items():
             if key in ("$ref", "$dynamicRef") and isinstance(value, str):
                 yield value
             elif key not in ("const", "enum", "default", "examples"):
-                yield from _references(value)
+                yield from references(value)

@@ -7,7 +7,7 @@ answer finds no block to go on in, whoever came last gives up its own and is com
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,7 +162,7 @@ class Schedule:
         if self.suspects and self.suspects[0] in self.speaking:
             self._acquit()
 
-    def suspect(self, requests: Sequence[Request]) -> None:
+    def suspect(self, requests: Iterable[Request]) -> None:
         """A step failed for one of these, and nobody has a row now: each is to be computed alone until it has said a
         token, or where it searches until it is decided. Those that came last go first."""
         self.suspects = sorted(requests, key=lambda request: request.number, reverse=True)

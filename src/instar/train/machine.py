@@ -26,9 +26,13 @@ EXACT = 1e-5  # relative error of a product that still counts as fp32
 def load_here(name: str | Path, device: str, dtype: str) -> tuple[Transformer, Tokenizer]:
     """The model and tokenizer of a folder, where and how the options want them. Raises InputError."""
     place = pick_device(device)
+    return load(name, dtype=weights_dtype(dtype, place), device=place)
+
+
+def weights_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of the weights of a model that is not trained; auto: bf16 on CUDA, else fp32."""
     kinds = DTYPES | {"fp16": torch.float16}
-    automatic = torch.bfloat16 if place.type == "cuda" else torch.float32
-    return load(name, dtype=kinds.get(dtype, automatic), device=place)
+    return kinds.get(name, torch.bfloat16 if device.type == "cuda" else torch.float32)
 
 
 def pick_device(name: str) -> torch.device:
