@@ -1,18 +1,21 @@
-"""`instar bench decode`."""
+"""`instar bench decode`, `instar bench serve`."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 
 from ..config import InputError
+from ..config.errors import Failed
 from ..config.flags import parse
-from ..config.options import BenchDecodeOptions
+from ..config.options import BenchDecodeOptions, BenchServeOptions
 from .screen import Screen, table
 
 LEAST = {"prompt": 1, "new": 2, "repeats": 1}
+LEAST_SERVED = {"prompt": 1, "new": 1, "requests": 0}
 VOCABULARY = 32000  # of a preset that takes its tokenizer's, where there is none
 
 
@@ -85,6 +88,59 @@ def speed_table(report: dict[str, Any]) -> Table:
     return table(title, columns, rows, note=note)
 
 
+def serve(arguments: list[str]) -> None:
+    """How fast a server answers, whichever it is."""
+    options = parse(BenchServeOptions, arguments, program="instar bench serve")
+    _check_numbers(options, LEAST_SERVED)
+    if not options.timeout > 0:
+        raise InputError(f"timeout={options.timeout}, wanted seconds above 0")
+    import asyncio
+
+    from ..serve.load import EACH, bench
+
+    screen = Screen(options)
+    key = options.api_key or next(iter(os.environ.get("INSTAR_API_KEY", "").split()), "")
+    with screen.counting("answers", sum(options.requests or EACH * streams for streams in options.streams)) as done:
+        report = asyncio.run(bench(options, key, lambda reply: done(1)))
+    report |= {"prompt": options.prompt, "new": options.new, "kind": options.kind}
+    screen.show(load_table(report))
+    screen.finish(report)
+    if not any(row["whole"] for row in report["rows"]):
+        raise Failed(f"{report['url']} gave no whole answer")
+
+
+def load_table(report: dict[str, Any]) -> Table:
+    """A row for each number of streams, and below what came of the requests that failed."""
+    rows = [
+        [
+            f"{row['streams']}", row["rate"], f"{row['tokens']:.0f}", _spread(row["first"], 1000),
+            _spread(row["gap"], 1000), _spread(row["total"], 1),
+        ]
+        for row in report["rows"]
+    ]  # fmt: skip
+    faults = [
+        f"{count} of {row['requests']} failed with {row['streams']} streams: {fault}"
+        for row in report["rows"]
+        for fault, count in row["faults"].items()
+    ]
+    prompt = max((row["prompt"] for row in report["rows"]), default=0.0)
+    notes = [
+        "p50 / p90 / p99; tokens/s of all streams together, while prompts are read too",
+        f"prompts of {prompt:.0f} tokens" if prompt else "the server does not tell tokens: texts are counted instead",
+        *(f"the server does not take {name}" for name in report["refused"]),
+        *faults,
+    ]
+    columns = ["streams", "tokens/s", "tokens", "first token, ms", "gap, ms", "answer, s"]
+    title = f"{report['model']} at {report['url']}"
+    return table(title, columns, rows, note="\n".join(notes))
+
+
+def _spread(found: dict[str, float], scale: float) -> str:
+    """Two digits at least: 0.67 / 8.1 / 1,250."""
+    values = [scale * seconds for seconds in found.values()]
+    return " / ".join(f"{value:.2g}" if value < 10 else f"{value:,.0f}" for value in values)
+
+
 def _percent(share: float | None) -> str | None:
     return None if share is None else f"{share:.0%}"
 
@@ -98,9 +154,13 @@ def _check(options: BenchDecodeOptions) -> None:
     if bool(options.model) == bool(options.preset):
         found = "both --model and --preset" if options.model else "neither --model nor --preset"
         raise InputError(f"found {found}, wanted one of them: a folder, or a named shape with random weights")
-    for name, least in LEAST.items():
-        if getattr(options, name) < least:
-            raise InputError(f"{name}={getattr(options, name)}, wanted at least {least}")
+    _check_numbers(options, LEAST)
+
+
+def _check_numbers(options: BenchDecodeOptions | BenchServeOptions, least: dict[str, int]) -> None:
+    for name, number in least.items():
+        if getattr(options, name) < number:
+            raise InputError(f"{name}={getattr(options, name)}, wanted at least {number}")
     if min(options.streams, default=0) < 1:
         raise InputError(f"streams={options.streams}, wanted numbers of 1 or more; say --streams 1 16")
 
