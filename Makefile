@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check
 INSTAR := $(VENV)/bin/instar
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: demo results test lint types bench bench-data bench-decode bench-alignment test-slow test-ray test-gpu traps clean help
+.PHONY: demo results test lint types bench bench-data bench-decode bench-alignment bench-serve test-slow test-clients test-ray test-gpu traps clean help
 
 help:
 	@echo "make demo       raise a model from text to conversation on this machine, then talk with it"
@@ -13,10 +13,12 @@ help:
 	@echo "make test-slow  the tests that take minutes;  make test-gpu  those that need an accelerator"
 	@echo "make traps      the scoreboard: what other tools got wrong, and whether it is kept out here"
 	@echo "make bench      the benchmarks, each printing its table"
-	@echo "make test-ray   data preparation on a Ray cluster of two nodes, which installs Ray"
+	@echo "make test-ray   data preparation and the server on a Ray cluster of this machine, which installs Ray"
+	@echo "make test-clients  the server beside the oldest openai client, LangChain and llm, in venvs of their own"
 	@echo "make bench-data  extraction, rules, copies, tokens, the whole recipe; wants DATA=FOLDER (an hour)"
 	@echo "make bench-decode  decoding beside transformers, CTranslate2 and llama.cpp, in a venv of their own (hours)"
 	@echo "make bench-alignment  SFT and DPO beside TRL's trainers, in the same venv (hours)"
+	@echo "make bench-serve  the server beside its engine, transformers serve and llama.cpp's, in the same venv (an hour)"
 	@echo "make results    the recipes of docs/results.md; those on real data want DATA=FOLDER (hours)"
 
 demo: $(VENV)/.demo
@@ -47,6 +49,13 @@ test-slow: $(VENV)/.test
 test-ray: $(VENV)/.test
 	$(PIP) install --quiet --editable ".[ray]" --constraint constraints.txt
 	$(PYTEST) -m slow -k ray tests/data/refine/test_run.py
+	$(PYTEST) -m slow tests/serve/test_cluster.py
+
+# Each in a venv of its own: the oldest client wants an older httpx.
+CLIENTS := .venv-clients
+test-clients: $(VENV)/.test $(CLIENTS)/.clients
+	INSTAR_OLD_OPENAI=$(CURDIR)/$(CLIENTS)/old/bin/python INSTAR_OTHER_CLIENTS=$(CURDIR)/$(CLIENTS)/other/bin/python \
+		$(PYTEST) -m "slow or not slow" tests/serve/test_openai_client.py
 
 test-gpu: $(VENV)/.test
 	$(PYTEST) -m gpu
@@ -74,8 +83,13 @@ ALIGNMENT ?=
 bench-alignment: $(VENV)/.test $(PEERS)/.peers
 	$(VENV)/bin/python benchmarks/alignment.py $(ALIGNMENT)
 
+# Options of the script: make bench-serve SERVE="--quick"
+SERVE ?=
+bench-serve: $(VENV)/.test $(PEERS)/.peers
+	$(VENV)/bin/python benchmarks/serve.py $(SERVE)
+
 clean:
-	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) $(CLIENTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Each stamp is an installation from the lock; `test` brings everything that `demo` needs.
 $(VENV)/.venv:
@@ -84,12 +98,17 @@ $(VENV)/.venv:
 	touch $@
 
 $(VENV)/.demo: $(VENV)/.venv pyproject.toml constraints.txt
-	$(PIP) install --quiet --editable ".[plot]" --constraint constraints.txt
+	$(PIP) install --quiet --editable ".[plot,serve]" --constraint constraints.txt
 	touch $@
 
 $(VENV)/.test: $(VENV)/.venv pyproject.toml constraints.txt
-	$(PIP) install --quiet --editable ".[data,plot,test]" --constraint constraints.txt
+	$(PIP) install --quiet --editable ".[data,plot,serve,test]" --constraint constraints.txt
 	touch $@ $(VENV)/.demo
+
+$(CLIENTS)/.clients: tests/serve/clients/old.txt tests/serve/clients/other.txt
+	for name in old other; do $(PYTHON) -m venv $(CLIENTS)/$$name \
+		&& $(CLIENTS)/$$name/bin/pip install --quiet --requirement tests/serve/clients/$$name.txt || exit 1; done
+	touch $@
 
 # llama-cpp-python is compiled for this machine, which takes minutes.
 $(PEERS)/.peers: benchmarks/peers.txt

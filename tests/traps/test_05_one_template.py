@@ -4,8 +4,11 @@
 Guard: one renderer for every use, the template inside the folder, and a prompt that is the beginning of what is taught.
 """
 
+import asyncio
+
 import pytest
 
+from instar.serve.render import Renderer
 from instar.text import Tokenizer
 
 # Bytes only, so that the golden ids can be read off the alphabet.
@@ -38,12 +41,30 @@ def reloaded(tokenizer, folder, messages, **options):
     return Tokenizer.load(folder).chat(messages, **options).ids
 
 
+def served(tokenizer, folder, messages, **options):
+    """The server's process that renders, which always asks for an answer."""
+    if not options.get("add_generation_prompt"):
+        return tokenizer.chat(messages).ids
+    tokenizer.save(folder)
+
+    async def rendering():
+        renderer = Renderer(folder)
+        await renderer.start()
+        try:
+            return await renderer.chat(messages)
+        finally:
+            await renderer.close()
+
+    return asyncio.run(rendering())
+
+
 # One row for each use of the template; later stages add theirs.
 USES = {
     "training": lambda t, _, messages, **options: t.chat(messages, teach="all", **options).ids,
     "batch": lambda t, _, messages, **options: t.chat_batch([messages, messages], teach="all", **options)[1].ids,
     "reloaded": lambda t, folder, messages, **options: reloaded(t, folder, messages, teach="all", **options),
     "transformers": stock,
+    "server": served,
 }
 TOKENIZERS = {
     "bytes": BYTES,
@@ -69,7 +90,7 @@ def test_golden():
 @pytest.mark.parametrize("name", TOKENIZERS)
 @pytest.mark.parametrize("options", [{}, {"add_generation_prompt": True}], ids=["whole", "prompt"])
 def test_every_use_gives_the_same_ids(name, options, tmp_path):
-    """Training, batches, a reloaded folder and the stock library agree."""
+    """Training, batches, a reloaded folder, the server and the stock library agree."""
     tokenizer = TOKENIZERS[name]
     wanted = tokenizer.chat(TALK, **options).ids
     for use, make in USES.items():

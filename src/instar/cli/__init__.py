@@ -26,12 +26,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("instar.cli.stages:plan", "what a training command will take: memory, steps, tokens, time"),
     "generate": ("instar.cli.speak:generate", "continue a prompt"),
     "chat": ("instar.cli.speak:chat", "talk with a model"),
+    "serve": ("instar.cli.serve:serve", "answer programs that speak OpenAI's API"),
     "merge": ("instar.cli.adapting:merge", "make a model of an adapter and its base"),
     "quantize": ("instar.cli.adapting:quantize", "round a model's weights to 8 or 4 bits, and what that costs"),
     "export": ("instar.cli.export:export", "write a model for other programs: a Hugging Face folder, or a GGUF file"),
     "verify": ("instar.cli.measure:verify", "whether transformers and llama.cpp compute from a folder what we do"),
     "eval": ("instar.cli.measure:evaluate", "perplexity, exact match, minimal pairs, choices, cloze, classes, BLEU"),
     "bench decode": ("instar.cli.bench:decode", "how fast a model reads and answers, beside the machine's limits"),
+    "bench serve": ("instar.cli.bench:serve", "how fast a server of OpenAI's API answers, ours or another"),
 }
 
 USERS_FAULT = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)

@@ -16,6 +16,7 @@ from .asking import (
 )
 from .export import ExportOptions
 from .screen import Machine, Screen
+from .serving import BenchServeOptions, ServeOptions
 from .speed import BenchDecodeOptions
 from .stages import ClassifyOptions, GrowOptions, NoiseOptions, PretrainOptions, SftOptions
 from .texts import (
@@ -33,6 +34,7 @@ __all__ = [
     "DRAWING",
     "PENALTIES",
     "BenchDecodeOptions",
+    "BenchServeOptions",
     "ChatOptions",
     "CheckpointOptions",
     "ClassifyOptions",
@@ -55,6 +57,7 @@ __all__ = [
     "RewardOptions",
     "SamplingOptions",
     "Screen",
+    "ServeOptions",
     "SftOptions",
     "TokenizerCompareOptions",
     "TokenizerShowOptions",
