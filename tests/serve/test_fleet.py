@@ -278,6 +278,22 @@ def test_an_engine_that_beats_is_not_ended(weights, processes, monkeypatch):
     asyncio.run(run())
 
 
+def test_a_server_that_stood_still_does_not_end_its_engines(weights, monkeypatch):
+    """S15: where all of it stood still, as by Ctrl-Z or in a machine that was paused, nobody has been silent."""
+    monkeypatch.setattr(module, "HUNG", 0.5)
+
+    async def run():
+        async with open_fleet(weights, first_seconds=0.1) as (fleet, desk):
+            await asyncio.sleep(0.05)
+            time.sleep(1.0)  # the loop itself stands
+            fleet.tell(0, ask(1, 1))
+            await asyncio.sleep(0.1)
+            assert fleet.living() == [0]
+            assert not desk.gone
+
+    asyncio.run(run())
+
+
 def test_the_last_engine_is_given_up_before_its_process_is_buried(weights, processes, monkeypatch):
     """S15: the server hears of it at once, not when a process that hangs has been ended; and that is not forgotten."""
     monkeypatch.setattr(module, "PATIENCE", 0.5)

@@ -226,11 +226,14 @@ class Fleet:
             watching.cancel()
 
     async def _watch(self, number: int, child: Child) -> None:
-        """End an engine that has said nothing for so long that it hangs: it is then lost as one that died."""
-        loop = asyncio.get_running_loop()
+        """End an engine that has said nothing for so long that it hangs: it is then lost as one that died. Counted in
+        steps, so that a time in which all of the server stood still, as by Ctrl-Z, is one of them."""
         patience = max(HUNG, self.options.first_seconds)
-        while (left := self.heard_at[number] + patience - loop.time()) > 0:
-            await asyncio.sleep(left)
+        step, silent, heard = min(1.0, patience / 10), 0.0, self.heard_at[number]
+        while silent < patience:
+            await asyncio.sleep(step)
+            silent = silent + step if heard == self.heard_at[number] else 0.0
+            heard = self.heard_at[number]
         LOG.error("engine %d has said nothing for %g s and is ended", number, patience)
         child.hang_up()
 
