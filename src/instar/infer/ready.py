@@ -14,6 +14,7 @@ from .request import Request
 from .tune import tune
 
 MEBI = 1 << 20
+SHARE = 4  # of a CPU's free memory, which others want as well, keys take one such part at most
 LEAST = 256  # tokens of prompt and answer below which no engine is worth having
 PROBE = 8  # tokens
 
@@ -25,7 +26,8 @@ def ready(model: Transformer, tokenizer: Tokenizer, how: EngineOptions, *, shari
     for a model that cannot say anything."""
     check_how(how)
     free = free_bytes(model.device)
-    budget = how.kv_budget * MEBI or (None if free is None else free // (2 * sharing))
+    share = (SHARE if model.device.type == "cpu" else 2) * sharing
+    budget = how.kv_budget * MEBI or (None if free is None else free // share)
     # what is measured differs from one process to the next, and with it the last bits
     if how.tune and not how.compile and not (how.deterministic and sharing > 1):
         tune(model)

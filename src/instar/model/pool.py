@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import heapq
+import math
+import mmap
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -28,7 +31,7 @@ class Pool:
         """width: blocks of the longest row; window: how far the layers look back, 0 for all the way."""
         shape = (2, blocks, BLOCK, config.kv_heads, config.head_size)
         # zeros: 0 * uninitialised memory may be NaN behind the mask
-        self.stores = {layer: torch.zeros(shape, dtype=dtype, device=device) for layer in layers}
+        self.stores = {layer: untouched(shape, dtype, device) for layer in layers}
         self.window, self.total = window, blocks
         self.table = np.zeros((rows, width), dtype=np.int64)
         self.first = np.zeros(rows, dtype=np.int64)  # the first block that a row still keeps
@@ -227,3 +230,16 @@ class Pool:
         assert len(self._known) == len(self._keys), "each key is of one block"
         assert set(self._idle) <= set(self._keys), "idle blocks are known"
         assert self._empty <= set(self._heap), "every empty block can be found"
+
+
+def untouched(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros, which on a CPU take no memory before something is written there: a server that might need gigabytes leaves
+    them to others until it does."""
+    size = math.prod(shape) * dtype.itemsize
+    if device.type != "cpu" or size < mmap.PAGESIZE:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    pages = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a system without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(pages, dtype=dtype).view(*shape)
