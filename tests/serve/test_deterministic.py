@@ -16,7 +16,7 @@ NEEDLE = {
 def test_a_needle_in_every_company(start_server):
     """S11: 200 trials among up to 64 streams, prompts read in pieces, found and computed anew, memory too small for
     all: the same log-probabilities to the last bit."""
-    server = start_server("--name", "tiny", "--deterministic", "--chunk", "24", "--kv-budget", "1")
+    server = start_server("--name", "tiny", "--deterministic", "--chunk", "96", "--kv-budget", "1")
     path, done = f"{server.url}/v1/chat/completions", threading.Event()
 
     def told():
