@@ -12,7 +12,7 @@ from ..batch import IGNORE, Batch
 from ..config import InputError
 from ..data.labels import LabelCollate, Labelled, TagCollate, load_labels, load_tags
 from ..data.sources import Document
-from ..infer.engine import resting
+from ..infer.reader import resting
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
 from .classes import class_report

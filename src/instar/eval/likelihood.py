@@ -13,7 +13,7 @@ from torch import Tensor
 from ..batch import IGNORE, View
 from ..config import InputError
 from ..data.collate import fill, view_of
-from ..infer.engine import resting
+from ..infer.reader import resting
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
 

@@ -15,7 +15,7 @@ from ..batch import IGNORE
 from ..config import InputError
 from ..data.collate import fill, view_of
 from ..data.noise import choose, generator
-from ..infer.engine import resting
+from ..infer.reader import resting
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
 from ..text.words import Words

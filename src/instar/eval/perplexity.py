@@ -10,7 +10,7 @@ from itertools import islice
 import torch
 
 from ..config import InputError
-from ..infer.engine import resting
+from ..infer.reader import resting
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
 from .likelihood import Window, foresee, reach

@@ -18,7 +18,7 @@ from ..data.dialogues import load_dialogues
 from ..data.pairs import pair_of
 from ..data.records import THREADS
 from ..data.sources import Document
-from ..infer.engine import resting
+from ..infer.reader import resting
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
 from . import likelihood, masked, perplexity

@@ -20,9 +20,10 @@ from ..model.pages import Pages
 from ..model.ragged import Ragged
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
-from .engine import CAPACITY, resting
+from .engine import CAPACITY
 from .pace import Paces
 from .prompt import check_speaks
+from .reader import resting
 from .request import Request
 from .sampling import Rules
 from .speculative import NGram, Proposer, before_stop

@@ -6,9 +6,8 @@ The engine knows ids, never text.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ from ..model.transformer import Transformer
 from .asking import check, check_ids, recalls
 from .chooser import Candidate, Chooser
 from .prompt import check_prompt, check_source, check_speaks
-from .reader import Reader
+from .reader import Reader, resting
 from .request import Event, Finish, Luck, Request
 from .router import root_of
 from .schedule import Schedule, Work
@@ -338,16 +337,3 @@ def speculates(request: Request) -> bool:
 
 def _fault(constraint: Constraint | None) -> str | None:
     return None if constraint is None else constraint.error
-
-
-@contextmanager
-def resting(model: Transformer) -> Iterator[None]:
-    """With the model as it is outside of training, without dropout; afterwards as it was."""
-    training = model.training
-    if training:
-        model.eval()
-    try:
-        yield
-    finally:
-        if training:
-            model.train()

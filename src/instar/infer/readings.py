@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..adapt.lora import using
 from ..model.transformer import Transformer
-from .engine import resting
+from .reader import resting
 from .surprise import Surprise, check_text, pieces
 from .vectors import Pooling, check_rows, vectors_of
 

@@ -16,8 +16,8 @@ from ..data.preferences import answered
 from ..data.records import Message
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
-from .engine import resting
 from .prompt import padded
+from .reader import resting
 
 HEAD = "classify"
 

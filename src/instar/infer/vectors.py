@@ -19,8 +19,8 @@ from ..config import InputError, ModelConfig
 from ..model.heads import pool
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
-from .engine import resting
 from .prompt import padded
+from .reader import resting
 
 Pooling = Literal["mean", "last"]
 

@@ -23,7 +23,7 @@ from ..batch import PreferencePairs
 from ..config import InputError
 from ..data.preferences import Preferences
 from ..hub.files import write_whole
-from ..infer.engine import resting
+from ..infer.reader import resting
 from .callbacks import counting
 from .dist import Ranks
 from .logprobs import answer_logprobs

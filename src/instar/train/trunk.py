@@ -20,7 +20,7 @@ from ..adapt.lora import activate, adapter_of, copied, freeze, hang, using, weig
 from ..batch import Answers
 from ..config import InputError
 from ..hub.places import holds_adapter, resolve
-from ..infer.engine import resting
+from ..infer.reader import resting
 from ..infer.scoring import Scorer, is_reward, rewards_at
 from ..model.heads import NumberHead
 from ..model.transformer import Transformer
