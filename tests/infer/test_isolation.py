@@ -193,7 +193,7 @@ def test_a_fault_in_a_sampler(make_model, monkeypatch, place):
     crowd.run(2)
     bad = crowd.submit([4, BAD], GREEDY)
     crowd.run()
-    assert bad.error.startswith("IndexError: out of range (at test_isolation:")
+    assert bad.error.startswith("IndexError: out of range (at test_isolation.py:")
     assert {request.finish for request in others} == {"length"}
     monkeypatch.undo()
     crowd.check()

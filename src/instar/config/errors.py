@@ -33,15 +33,19 @@ def unknown(kind: str, word: str, known: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} {word}{hint}{listing}")
 
 
-def brief(error: BaseException, most: int = 200) -> str:
-    """An error in one line for a log: what, and where in the program, the innermost place first; no folder is named.
+def places(error: BaseException, most: int = 4) -> str:
+    """Where in the program an error came from, innermost first; no folder is named. Example: chat.py:31 < app.py:80"""
+    found = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    return " < ".join(found[: -most - 1 : -1])
 
-    Example: "RuntimeError: shapes do not fit (at layers:52 < attention:99 < reader:75)".
+
+def brief(error: BaseException, most: int = 200) -> str:
+    """An error in one line for a log: what, and where.
+
+    Example: "RuntimeError: shapes do not fit (at layers.py:52 < attention.py:99 < reader.py:75)".
     """
-    places = [f"{Path(frame.filename).stem}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    said = str(error).partition("\n")[0][:most]
-    where = f" (at {' < '.join(reversed(places[-4:]))})" if places else ""
-    return f"{type(error).__name__}: {said}{where}"
+    said, where = str(error).partition("\n")[0][:most], places(error)
+    return f"{type(error).__name__}: {said}" + (f" (at {where})" if where else "")
 
 
 class Interrupted(Exception):

@@ -17,8 +17,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TextIO
+
+from ..config.errors import places
 
 REQUESTS = logging.getLogger("instar.serve.requests")
 WAITING = 10_000  # lines that may wait to be written
@@ -186,11 +187,7 @@ def escaped(text: str) -> str:
 
 def place(error: BaseException) -> str:
     """Where an exception came from, without its words. Example: ValueError at chat.py:31 < app.py:80"""
-    frames, step = [], error.__traceback__
-    while step is not None:
-        frames.append(f"{Path(step.tb_frame.f_code.co_filename).name}:{step.tb_lineno}")
-        step = step.tb_next
-    return f"{type(error).__name__} at {' < '.join(frames[: -FRAMES - 1 : -1])}"
+    return f"{type(error).__name__} at {places(error, FRAMES)}"
 
 
 def _words(record: logging.LogRecord) -> str:
