@@ -167,7 +167,11 @@ class FakeFleet:
 
     def _say(self, engine, id, token, finish, top=0, first=False):
         size = self.facts.vocab_size
-        others = [[token, -0.5], *([(token + n) % size, -1.0 - n] for n in range(1, top))] if top and token else None
+        others = (
+            [[token, -0.5], *([(token + n) % size, -1.0 - n] for n in range(1, top))]
+            if top and token is not None
+            else None
+        )
         event = [id, token, -0.5 if token is not None else 0.0, finish, others, self.cached if first else 0]
         self.desk.heard(engine, Told([event]))
 
