@@ -44,14 +44,13 @@ def added(sees: Tensor, dtype: torch.dtype) -> Tensor:
     return mask.masked_fill_(~sees.any(-1, keepdim=True), 0.0)[:, None]
 
 
-def _by_products(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float = 0.0, cap: float = 0.0,
-    dropout: float = 0.0,
-) -> Tensor:  # fmt: skip
-    """As Attend, with all scores in memory; scale 0 is 1/sqrt(E)."""
+def grouped_weights(
+    q: Tensor, k: Tensor, mask: Tensor | None, causal: bool, scale: float = 0.0, cap: float = 0.0
+) -> Tensor:
+    """softmax(q k^T scale + mask), all in memory; scale 0 is 1/sqrt(E). q (B, H, T, E), k (B, K, S, E) ->
+    (B, K, H/K T, S): the queries that share a key-value head stand one after the other."""
     scale = scale or q.shape[-1] ** -0.5
     groups = q.shape[1] // k.shape[1]
-    # the queries that share a key-value head stand one after the other
     scores = (q * scale).unflatten(1, (-1, groups)).flatten(2, 3) @ k.mT
     scores = capped(scores, cap)
     if causal:
@@ -62,8 +61,24 @@ def _by_products(
         else:
             mask = mask.unflatten(1, (-1, groups)).flatten(2, 3)
         scores = scores + mask if cap or mask.requires_grad else scores.add_(mask)
-    weights = F.dropout(scores.softmax(-1), dropout) if dropout else scores.softmax(-1)
-    return (weights @ v).unflatten(2, (groups, -1)).flatten(1, 2)
+    return scores.softmax(-1)
+
+
+def attention_weights(
+    q: Tensor, k: Tensor, mask: Tensor | None, causal: bool, scale: float = 0.0, cap: float = 0.0
+) -> Tensor:
+    """What each query takes of each key: q (B, H, T, E), k (B, K, S, E) -> (B, H, T, S), rows that add up to 1."""
+    return grouped_weights(q, k, mask, causal, scale, cap).unflatten(2, (q.shape[1] // k.shape[1], -1)).flatten(1, 2)
+
+
+def _by_products(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float = 0.0, cap: float = 0.0,
+    dropout: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """As Attend, with all weights in memory."""
+    weights = grouped_weights(q, k, mask, causal, scale, cap)
+    weights = F.dropout(weights, dropout) if dropout else weights
+    return (weights @ v).unflatten(2, (q.shape[1] // k.shape[1], -1)).flatten(1, 2)
 
 
 def capped(x: Tensor, cap: float) -> Tensor:

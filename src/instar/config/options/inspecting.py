@@ -1,0 +1,61 @@
+"""What `instar inspect` is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tyro.conf import Positional
+
+from .asking import SamplingOptions
+from .screen import REQUIRED, Machine
+
+View = Literal[
+    "tokens", "position", "attention", "heads", "lens", "next", "attribution", "kv", "beam", "generation", "probes"
+]
+
+
+@dataclass(frozen=True)
+class InspectOptions(Machine):
+    """See inside a model: what it computes of a text, drawn, and the checks that prove it."""
+
+    # run folder, Hugging Face folder or hf:org/name
+    model: str = field(default="", metadata=REQUIRED)
+    # the text; of an encoder-decoder the source
+    text: Positional[str] = field(default="", metadata={"positional": True, "required": True})
+    # what is shown: tokens, position, attention, heads, lens, next, attribution, kv, beam, generation, probes, or all
+    view: tuple[View | Literal["all"], ...] = ("attention",)
+    # of an encoder-decoder: what is said of the source; none takes what the model says
+    target: str = ""
+    # the text is a user's message
+    chat: bool = False
+    # block, counted from 0; -1 the last
+    layer: int = -1
+    # query head, counted from 0; -1 the mean of all, where a view has such
+    head: int = -1
+    # which stack or attention: auto, the encoder's or decoder's own, or the decoder's to its source
+    side: Literal["auto", "encoder", "decoder", "cross"] = "auto"
+    # attention as it is, without its sink, weighted by the norm of what is moved, or rolled out over all layers
+    kind: Literal["raw", "sinkless", "norm", "rollout"] = "raw"
+    # one row and column a token, or a word
+    level: Literal["token", "word"] = "token"
+    # the token that is asked about, counted from 0; -1 the last
+    at: int = -1
+    # attribution: the token that is explained, as text; none takes the likeliest
+    explain: str = ""
+    # how tokens are credited: direct (logit attribution), gradient-attention, gradient-input, integrated, occlusion
+    method: Literal["direct", "gradient-attention", "gradient-input", "integrated", "occlusion"] = "integrated"
+    # likeliest tokens that are listed
+    top: int = 5
+    # next, generation and beam: how tokens are chosen
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    # a second model or stage to compare with, in every view; base: this one with its adapter off
+    vs: str = ""
+    # how it is written: text (to the screen), json, html, svg, png or safetensors
+    format: Literal["text", "json", "html", "svg", "png", "safetensors"] = "text"
+    # file that is written; with several pictures a number is put before its ending
+    output: str = ""
+    # language of titles and notes
+    language: Literal["en", "zh"] = "en"
+    # exit with 1 where a check is red
+    check: bool = False

@@ -1,0 +1,69 @@
+"""One look into a model: what is looked at, what was asked, and the forward pass, run once for all views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..config import InputError
+from ..config.options.inspecting import InspectOptions
+from .capture import Side, Trace
+from .subject import Subject, Token
+
+
+@dataclass(frozen=True)
+class Look:
+    subject: Subject
+    ask: InspectOptions
+
+    @cached_property
+    def trace(self) -> Trace:
+        return self.subject.capture()
+
+    @property
+    def which(self) -> str:
+        """Whose attention is meant: `cross`, or `self`."""
+        return "cross" if self.ask.side == "cross" else "self"
+
+    @property
+    def side(self) -> Side:
+        """The stack that is meant. Raises InputError where the model has no such."""
+        side = self.ask.side
+        if side in ("auto", self.trace.own.name) or (side == "cross" and self.trace.encoder is not None):
+            return self.trace.own
+        if side == "encoder" and self.trace.encoder is not None:
+            return self.trace.encoder
+        has = "an encoder" if self.trace.own.name == "encoder" else "a decoder"
+        raise InputError(f"side={side}, and the model is {has} alone; leave it out")
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """Those that the side reads."""
+        encodes = self.side is self.trace.encoder
+        return self.subject.source if encodes else self.subject.tokens
+
+    @property
+    def keys(self) -> tuple[Token, ...]:
+        """Those that its attention looks at."""
+        return self.subject.source if self.which == "cross" else self.tokens
+
+    @property
+    def layer(self) -> int:
+        """Counted from 0. Raises InputError for one that does not exist."""
+        return _counted("layer", self.ask.layer, len(self.side.blocks))
+
+    @property
+    def head(self) -> int | None:
+        """Counted from 0; None for the mean of all. Raises InputError for one that does not exist."""
+        return None if self.ask.head == -1 else _counted("head", self.ask.head, self.side.stack.config.heads)
+
+    @property
+    def at(self) -> int:
+        """The place of the token that is asked about. Raises InputError for one that does not exist."""
+        return _counted("at", self.ask.at, len(self.tokens))
+
+
+def _counted(name: str, number: int, count: int) -> int:
+    if not -1 <= number < count:
+        raise InputError(f"{name}={number}, wanted 0 to {count - 1}, or -1 for the last")
+    return number if number >= 0 else count - 1

@@ -1,0 +1,174 @@
+"""What is looked at: a model, and a text as the model reads it, token by token, each with the characters that it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..config import InputError
+from ..config.options import SamplingOptions
+from ..infer.text import complete
+from ..model.transformer import Transformer
+from ..text.tokenizer import Tokenizer
+from .capture import Trace, capture
+
+MOST_TOKENS = 4096
+
+
+class Token(NamedTuple):
+    """One token: its text for the eye (bytes like <E4 B8> where it is no whole text), its bytes, the characters
+    [start, end) of the text that it stands for, (-1, -1) where it is a control token that the text does not have."""
+
+    id: int
+    piece: str
+    raw: bytes
+    start: int
+    end: int
+
+    @property
+    def control(self) -> bool:
+        return self.start < 0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A text and what the model makes of it. source: what the encoder of an encoder-decoder reads; empty elsewhere."""
+
+    model: Transformer
+    tokenizer: Tokenizer | None
+    text: str
+    tokens: tuple[Token, ...]
+    source_text: str = ""
+    source: tuple[Token, ...] = ()
+
+    @property
+    def ids(self) -> Tensor:
+        """(1, T)."""
+        return torch.tensor([[token.id for token in self.tokens]])
+
+    @property
+    def source_ids(self) -> Tensor | None:
+        """(1, S)."""
+        return torch.tensor([[token.id for token in self.source]]) if self.source else None
+
+    @property
+    def pieces(self) -> list[str]:
+        return [token.piece for token in self.tokens]
+
+    def capture(self, *, grad: bool = False) -> Trace:
+        return capture(self.model, self.ids, source=self.source_ids, grad=grad)
+
+
+def read(
+    model: Transformer, tokenizer: Tokenizer, text: str, *, target: str = "", chat: bool = False, said: int = 24
+) -> Subject:
+    """A text as the model reads it: a text to go on with, for an encoder a whole document, whose holes are spelt as the
+    tokenizer's mask is; for an encoder-decoder the source, and as text the target, or without one the `said` tokens
+    that the model says of it. chat: the text is a user's message.
+
+    Raises InputError where it is empty, too long, or no control token may stand.
+    """
+    config = model.config
+    if config.encoder_layers:
+        if chat:
+            raise InputError("an encoder-decoder reads a source and holds no conversation; leave out chat")
+        if config.source_vocab_size:
+            raise InputError("the sources of this model have a vocabulary of their own; pass their ids")
+        source = _document(tokenizer, text)
+        _check(model, source)
+        begin = [Token(config.start, _name(tokenizer, config.start), b"", -1, -1)] if config.start >= 0 else []
+        ids = tokenizer.encode(target) if target else _answer(model, tokenizer, text, said)
+        target = target or tokenizer.decode(ids)
+        tokens = (*begin, *_placed(tokenizer, ids, target))
+        _check(model, tokens)
+        return Subject(model, tokenizer, target, tokens, text, source)
+    if target:
+        raise InputError("found a target, and a model without an encoder; leave it out")
+    if chat:
+        ids = tokenizer.chat([{"role": "user", "content": text}], add_generation_prompt=True).ids
+        text = tokenizer.decode(ids)
+        tokens = _placed(tokenizer, ids, text)
+    elif config.causal:
+        tokens = _document(tokenizer, text, ends=False)
+    else:
+        tokens = _document(tokenizer, text)
+    _check(model, tokens)
+    return Subject(model, tokenizer, text, tokens)
+
+
+def read_ids(model: Transformer, ids: Sequence[int], source: Sequence[int] = ()) -> Subject:
+    """Ids, of a model whose tokenizer is not at hand."""
+
+    def tokens(ids: Sequence[int]) -> tuple[Token, ...]:
+        return tuple(Token(int(id), str(id), b"", -1, -1) for id in ids)
+
+    subject = Subject(model, None, "", tokens(ids), "", tokens(source))
+    _check(model, subject.tokens)
+    if source:
+        _check(model, subject.source)
+    return subject
+
+
+def covering(tokens: Sequence[Token], start: int, end: int) -> list[int]:
+    """The places of the tokens that hold any of the characters [start, end)."""
+    return [place for place, token in enumerate(tokens) if token.start < end and token.end > start]
+
+
+def _document(tokenizer: Tokenizer, text: str, *, ends: bool = True) -> tuple[Token, ...]:
+    """The tokens of a whole text, with a mask wherever its name stands, framed as in training."""
+    whole = tokenizer.document("") if ends else tokenizer.prompt("")
+    frame = [Token(id, _name(tokenizer, id), b"", -1, -1) for id in whole]
+    before = len(tokenizer.prompt(""))
+    mask = None if tokenizer.mask is None else _name(tokenizer, tokenizer.mask)
+    tokens: list[Token] = []
+    at = 0
+    for number, part in enumerate(text.split(mask) if mask and mask in text else [text]):
+        if number and mask and tokenizer.mask is not None:
+            tokens.append(Token(tokenizer.mask, mask, b"", at, at + len(mask)))
+            at += len(mask)
+        ((ids, places),) = tokenizer.encode_places([part])
+        tokens += [_token(tokenizer, id, at + start, at + end) for id, (start, end) in zip(ids, places)]
+        at += len(part)
+    return (*frame[:before], *tokens, *frame[before:])
+
+
+def _placed(tokenizer: Tokenizer, ids: Sequence[int], text: str) -> tuple[Token, ...]:
+    """Ids that say a text, control tokens among them, each with its characters: by the bytes that stand before it."""
+    starts = [0]
+    for letter in text:
+        starts.append(starts[-1] + len(letter.encode("utf-8", "surrogatepass")))
+    tokens, at = [], 0
+    for id, raw in zip(ids, tokenizer.visible_bytes(ids)):
+        if id in tokenizer.specials.values():
+            tokens.append(Token(id, _name(tokenizer, id), b"", -1, -1))
+            continue
+        first = max(n for n, start in enumerate(starts) if start <= at)
+        last = min((n for n, start in enumerate(starts) if start >= at + len(raw)), default=len(text))
+        tokens.append(_token(tokenizer, id, first, last))
+        at += len(raw)
+    return tuple(tokens)
+
+
+def _token(tokenizer: Tokenizer, id: int, start: int, end: int) -> Token:
+    return Token(id, tokenizer.piece(id), tokenizer.token_bytes(id), start, end)
+
+
+def _name(tokenizer: Tokenizer, id: int) -> str:
+    return next((name for name, number in tokenizer.specials.items() if number == id), tokenizer.piece(id))
+
+
+def _answer(model: Transformer, tokenizer: Tokenizer, text: str, said: int) -> list[int]:
+    (answer,) = complete(model, tokenizer, [text], SamplingOptions(strategy="greedy", max_new_tokens=said))
+    return list(answer.ids)
+
+
+def _check(model: Transformer, tokens: Sequence[Token]) -> None:
+    longest = min(MOST_TOKENS, model.config.max_positions)
+    if not tokens:
+        raise InputError("the text is empty; there is nothing to look at")
+    if len(tokens) > longest:
+        raise InputError(f"the text has {len(tokens):,} tokens; at most {longest:,} can be looked at; shorten it")
