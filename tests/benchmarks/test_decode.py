@@ -133,6 +133,7 @@ def test_prompts(peers):
     assert min(min(prompt) for prompt in first + second) >= 3
 
 
+@pytest.mark.slow
 def test_a_run(peers, tmp_path, capsys):
     """From no model to the table and the file; a venv that is missing makes a row too."""
     shape, folder = peers.decode["SHAPES"]["tiny"], tmp_path / "models"

@@ -65,6 +65,11 @@ SHAPES = {
     "rotary with a source": replace(LLAMA, **PAIR | dict(kv_heads=2, source_vocab_size=17)),
     "alibi with a source": replace(LLAMA, positions="alibi", residual="inside", **PAIR),
 }
+# made of parts that another shape has too: with the slow tests
+RARE = {
+    "llama with biases, untied", "llama, one wide key-value head", "llama linear", "mistral", "qwen2 with windows",
+    "qwen3", "ernie", "phi3", "neox one after the other", "nano", "sinusoidal", "alibi", "bart",
+}  # fmt: skip
 # two texts that begin alike for two blocks and a bit, a short one, and one that is nothing but a block and a token
 SIZES = (70, 50, 3, 17)
 
@@ -230,7 +235,9 @@ def look(name, dtype, near, steady):
         assert seen > 30
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in RARE else ()) for name in SHAPES]
+)
 @torch.inference_mode()
 def test_logits_of_every_way_of_reading(name):
     """At every position those of one pass without a cache, to 1e-5 in fp32; and to 1e-10 in fp64, where every token

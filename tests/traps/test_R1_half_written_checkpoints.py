@@ -30,7 +30,7 @@ from instar.train.commit import commit, verify
 from instar.train.space import Unwritten
 
 STEPS, EVERY = 20, 5
-KILLS = int(os.environ.get("INSTAR_KILLS", "8"))
+KILLS = int(os.environ.get("INSTAR_KILLS", "4"))
 
 
 # --- kill -9 at random times ------------------------------------------------------------------------------------------
