@@ -24,7 +24,9 @@ TRAIN = TrainOptions(steps=2, context=256, batch_tokens=4096)
 # the sixth is in bf16, which a CPU without such products computes at a crawl
 CASES = {
     "plain": (preset("nano", **SHAPE), TRAIN, torch.float32),
-    "muon": (preset("nano", **SHAPE | dict(layers=4)), replace(TRAIN, optimizer="muon", batch_tokens=2048), torch.float32),
+    "muon": (
+        preset("nano", **SHAPE | dict(layers=4)), replace(TRAIN, optimizer="muon", batch_tokens=2048), torch.float32,
+    ),
     "recomputed": (preset("nano", **SHAPE | dict(layers=12)), replace(TRAIN, recompute=True), torch.float32),
     "two micro-batches": (preset("nano", **SHAPE), replace(TRAIN, micro_tokens=2048), torch.float32),
     "gpt2, large vocabulary": (
