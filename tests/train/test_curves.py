@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from instar.train.curves import Curve, chart, rounds, smooth, smooth_points, thin
+from instar.text.axes import rounds
+from instar.train.curves import Curve, chart, smooth, smooth_points, thin
 
 
 def pairs(path):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from ..text.axes import Axis, path_through, round_step, short
 from ..text.figures import label
 
 Point = tuple[float, float | None]  # x, and y or a gap
@@ -60,26 +61,6 @@ class Chart:
     margins: tuple[int, int, int, int] = field(default=(LEFT, RIGHT, TOP, BOTTOM))
 
 
-@dataclass(frozen=True)
-class Axis:
-    """Values -> places between two edges."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
-
-    def place(self, value: float) -> float:
-        low, high, value = (math.log(x) if self.log else x for x in (self.low, self.high, value))
-        return self.start + (value - low) / (high - low) * (self.end - self.start)
-
-    def ticks(self, wanted: int, *, whole: bool = False) -> list[tuple[str, str]]:
-        """(place, label) of the round values between the edges."""
-        values = _powers(self.low, self.high) if self.log else rounds(self.low, self.high, wanted, whole=whole)
-        return [(_short(self.place(value)), label(value)) for value in values]
-
-
 def chart(
     title: str,
     unit: str,
@@ -116,32 +97,18 @@ def _upright(values: Sequence[float], zero: bool, height: int) -> Axis:
         low, high = min(0.0, low), max(0.0, high)
     if low == high:
         high = low + 1
-    step = _step(low, high, height // TALL)
+    step = round_step(low, high, height // TALL)
     return Axis(math.floor(low / step) * step, math.ceil(round(high / step, 6)) * step, *edges)
 
 
 def _draw(curve: Curve, across: Axis, up: Axis) -> Drawn:
     points = thin(curve.points, DOTS if curve.dots else LIMIT)
-    places = [(_short(across.place(x)), None if y is None else _short(up.place(y))) for x, y in points]
+    places = [(short(across.place(x)), None if y is None else short(up.place(y))) for x, y in points]
     dots = []
     if curve.dots:
         dots = [(x, y, f"step {label(point[0])}: {label(point[1])}") for (x, y), point in zip(places, points) if y]
     shown, total = (sum(y is not None for _, y in some) for some in (points, curve.points))
-    return Drawn(curve.label, curve.kind, _path(places), dots, shown, total)
-
-
-def _path(places: Sequence[tuple[str, str | None]]) -> str:
-    """An SVG path through the points; a gap lifts the pen, and a point between two gaps is a dot."""
-    parts: list[str] = []
-    down = alone = False
-    for x, y in [*places, ("", None)]:
-        if y is None:
-            parts += ["h0"] if alone else []
-            down = alone = False
-        else:
-            parts.append(f"{'L' if down else 'M'}{x} {y}")
-            down, alone = True, not down
-    return "".join(parts)
+    return Drawn(curve.label, curve.kind, path_through(places), dots, shown, total)
 
 
 def thin(points: Sequence[Point], limit: int) -> list[Point]:
@@ -184,31 +151,3 @@ def smooth_points(points: Sequence[Point]) -> list[Point]:
     there, back = smooth(values, MEMORY), smooth(values[::-1], MEMORY)[::-1]
     means: Iterator[float] = iter([(a + b) / 2 for a, b in zip(there, back)])
     return [(x, None if y is None else next(means)) for x, y in points]
-
-
-def rounds(low: float, high: float, wanted: int, *, whole: bool = False) -> list[float]:
-    """About `wanted` round values from low to high. Example: rounds(0, 7.3, 4) -> [0, 2, 4, 6]"""
-    step = _step(low, high, wanted)
-    step = max(1.0, step) if whole else step
-    first, last = math.ceil(round(low / step, 6)), math.floor(round(high / step, 6))
-    return [number * step for number in range(first, last + 1)]
-
-
-def _step(low: float, high: float, wanted: int) -> float:
-    """1, 2 or 5 times a power of ten, at most `wanted` of which fit."""
-    rough = (high - low) / max(1, wanted)
-    power = 10.0 ** math.floor(math.log10(rough))
-    return next(times * power for times in (1, 2, 5, 10) if times * power >= rough * 0.999999)
-
-
-def _powers(low: float, high: float) -> list[float]:
-    """Powers of ten between two positive values, with 2 and 5 times them where those are few."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    times = (1, 2, 5) if last - first < 4 else (1,)
-    every = max(1, (last - first) // 6)
-    values = [time * 10.0**power for power in range(first, last + 1, every) for time in times]
-    return [value for value in values if low <= value <= high]
-
-
-def _short(place: float) -> str:
-    return f"{place:.1f}".removesuffix(".0")
