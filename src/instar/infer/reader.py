@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..model.layers import Linear
 from ..model.pages import Pages
@@ -93,7 +93,7 @@ class Reader:
 
 
 @contextmanager
-def resting(model: Transformer) -> Iterator[None]:
+def resting(model: nn.Module) -> Iterator[None]:
     """With the model as it is outside of training, without dropout; afterwards as it was."""
     training = model.training
     if training:

@@ -14,6 +14,7 @@ from ..config.options import SamplingOptions
 from ..infer.text import complete
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
+from ..text.vocabulary import display
 from .capture import Trace, capture
 
 MOST_TOKENS = 4096
@@ -58,6 +59,22 @@ class Subject:
     @property
     def pieces(self) -> list[str]:
         return [token.piece for token in self.tokens]
+
+    def piece(self, id: int) -> str:
+        """Any id for the eye: its text or bytes, a control token's name, the number itself without a tokenizer."""
+        return str(id) if self.tokenizer is None else _name(self.tokenizer, id)
+
+    def spelt(self, ids: Sequence[int]) -> str:
+        """Ids for the eye, one after the other: their text as far as it is whole, control tokens by name."""
+        if self.tokenizer is None:
+            return " ".join(map(str, ids))
+        raw, text = b"", ""
+        for id in ids:
+            if id in self.tokenizer.specials.values():
+                text, raw = text + display(raw) + _name(self.tokenizer, id), b""
+            else:
+                raw += self.tokenizer.token_bytes(id)
+        return text + display(raw)
 
     def capture(self, *, grad: bool = False) -> Trace:
         return capture(self.model, self.ids, source=self.source_ids, grad=grad)
