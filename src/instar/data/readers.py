@@ -39,7 +39,7 @@ def suffix_of(path: Path) -> str:
     return Path(name).suffix
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     """Lines with their numbers from 1, newlines as \\n, decompressed. Raises InputError where they are no text."""
     with _open(path) as stream:
         for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE + 1), b""), 1):
@@ -76,14 +76,14 @@ def pyarrow() -> Any:
 
 
 def _read_document(path: Path) -> Iterator[dict[str, Any]]:
-    yield {"text": "".join(line for _, line in _lines(path))}
+    yield {"text": "".join(line for _, line in lines_of(path))}
 
 
 def _read_text(path: Path) -> Iterator[dict[str, Any]]:
     """A file is a document; lines that say <|endoftext|> and nothing else divide it into several."""
     lines: list[str] = []
     divided = False
-    for _, line in _lines(path):
+    for _, line in lines_of(path):
         if line.strip() != SEPARATOR:
             lines.append(line)
             continue
@@ -98,14 +98,14 @@ def _read_text(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in _lines(path):
+    for number, line in lines_of(path):
         if line.strip():
             yield _record(_json(line, f"{path}, line {number}"), f"{path}, line {number}")
 
 
 def _read_json(path: Path) -> Iterator[dict[str, Any]]:
     """A list of records, or one record."""
-    data = _json("".join(line for _, line in _lines(path)), str(path))
+    data = _json("".join(line for _, line in lines_of(path)), str(path))
     for number, record in enumerate(data if isinstance(data, list) else [data], 1):
         yield _record(record, f"{path}, record {number}")
 
@@ -116,7 +116,7 @@ def _read_yaml(path: Path) -> Iterator[dict[str, Any]]:
 
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # builds strings, lists and mappings, nothing else
     try:
-        data = yaml.load("".join(line for _, line in _lines(path)), Loader=loader)
+        data = yaml.load("".join(line for _, line in lines_of(path)), Loader=loader)
     except RecursionError:
         raise InputError(f"{path}: nested too deeply; write it flatter") from None
     except yaml.YAMLError as error:
