@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -53,6 +54,19 @@ class Hypothesis:
     finish: Finish
 
 
+@dataclass(frozen=True)
+class Considered:
+    """What one step of a beam search weighed, the likeliest first: of each candidate the beam that it goes on from, its
+    token, the token's log-probability, the sum with it, and whether it ends there; next: which of them go on."""
+
+    parents: list[int]
+    ids: list[int]
+    logprobs: list[float]
+    sums: list[float]
+    ended: list[bool]
+    next: list[int]
+
+
 @dataclass(eq=False)
 class Request:
     """One answer in the making. source: what an encoder-decoder answers, else empty; adapter: what is heeded for it, ""
@@ -64,7 +78,8 @@ class Request:
     that were right.
 
     Beam search says nothing before its end: then hypotheses holds the n best answers, or as many as there are, best
-    first, and ids and logprobs are those of the best."""
+    first, and ids and logprobs are those of the best. Who wants to see it at work sets heard, which is told of every
+    step."""
 
     number: int
     prompt: list[int]
@@ -89,6 +104,7 @@ class Request:
     row: int = -1
     beams: list[Beam] = field(default_factory=list)
     draft: list[int] = field(default_factory=list)
+    heard: Callable[[Considered], None] | None = None
 
     @property
     def text(self) -> list[int]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..config import InputError
 from ..config.options import SamplingOptions
 from ..model.pages import Pages
-from .request import Beam, Hypothesis, Request
+from .request import Beam, Considered, Hypothesis, Request
 from .weights import no_numbers
 
 
@@ -165,6 +165,7 @@ class Batch:
             top.scores = (sums[:, :width] / over).masked_fill(~ended[:, :width], -torch.inf)
             self.done = self.done.join(top, 1).best(width)
         scores, next = sums.masked_fill(ended, -torch.inf).topk(width)
+        self._tell(parents, ids, chances, sums, ended, next)
         self.live = said_by(next)
         self.live.scores = scores
         worst = self.done.scores.amin(1, keepdim=True)
@@ -181,6 +182,12 @@ class Batch:
             found = self.done.of(torch.tensor(decided, device=scores.device)).hypotheses()
             answers = {self.requests[place]: best for place, best in zip(decided, found)}
         return [row[:width] for row in rows], [row[width : 2 * width] for row in rows], answers
+
+    def _tell(self, *found: Tensor) -> None:
+        """Who wants to hear of a step does, before anything else becomes of it. found: the columns of `Considered`."""
+        for place, request in enumerate(self.requests):
+            if request.heard is not None:
+                request.heard(Considered(*(column[place].tolist() for column in found)))
 
     def _forbid_stops(self, chances: Tensor) -> None:
         """Answers that are too short cannot end. chances (P, W, V) change in place."""

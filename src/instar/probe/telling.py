@@ -1,0 +1,239 @@
+"""One answer as the engine says it, watched: each pass of the loop with its logits, the choice and the growing cache.
+
+Nothing in the engine knows of it: what it hears is the head's output and what `Engine.step` tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..config import InputError, ModelConfig
+from ..config.options import CONSTRAINTS, SamplingOptions
+from ..infer.answer import Answer
+from ..infer.engine import Engine
+from ..infer.prompt import check_speaks
+from ..infer.reader import resting
+from ..infer.request import Luck
+from ..infer.tune import kept_in
+from ..model.transformer import Transformer
+from .checks import limit
+from .choice import Choice, State, choose
+from .panel import Words
+from .subject import Subject
+
+if TYPE_CHECKING:
+    from ..infer.constrain import Grammar
+
+MOST_STEPS = 512
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of the loop, counted from 0. read: how many tokens it read; held: tokens whose keys are kept after it;
+    needed, used: bytes that those take, and bytes of the blocks that hold them, those of a source among them."""
+
+    choice: Choice
+    number: int
+    read: int
+    held: int
+    needed: int
+    used: int
+
+    @property
+    def phase(self) -> str:
+        return "decode" if self.number else "prefill"
+
+
+@dataclass
+class Told:
+    """One answer. prompt, source: ids; ids: what was said, without the stop; passes: one a token, the stop's too."""
+
+    prompt: list[int]
+    source: list[int]
+    options: SamplingOptions
+    stops: frozenset[int]
+    passes: list[Pass] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    text: str = ""
+    finish: str = ""
+
+    @property
+    def chosen(self) -> list[int]:
+        """What each pass chose, the stop too."""
+        return [each.choice.id for each in self.passes]
+
+
+def speaks(options: SamplingOptions, room: int) -> tuple[SamplingOptions, list[Words]]:
+    """The options of an answer that is said token by token, no longer than there is room for, and what was changed of
+    those that were asked."""
+    notes = []
+    if options.strategy == "beam":
+        options = SamplingOptions(
+            "greedy", min_new_tokens=options.min_new_tokens, max_new_tokens=options.max_new_tokens
+        )
+        notes.append(
+            Words(
+                "Beam search weighs whole answers (view beam); token by token this shows greedy decoding.",
+                "束搜索比较的是整个回答(见 beam 视图);这里逐词元展示贪心解码。",
+            )
+        )
+    most = min(room, MOST_STEPS)
+    if options.max_new_tokens > most:
+        options = replace(options, max_new_tokens=most, min_new_tokens=min(most, options.min_new_tokens))
+        notes.append(
+            Words(f"The answer has room for {most} tokens here.", f"此处回答最多 {most} 个词元。"),
+        )
+    return options, notes
+
+
+def begins(subject: Subject, *, anew: bool = True) -> tuple[list[int], list[int] | None]:
+    """What an engine is given of a subject: prompt and source. anew: of an encoder-decoder whose tokenizer is at hand,
+    the answer from its beginning; otherwise it goes on behind the tokens."""
+    config = subject.model.config
+    check_speaks(subject.model)
+    ids = [token.id for token in subject.tokens]
+    if not config.encoder_layers:
+        return ids, None
+    source = [token.id for token in subject.source]
+    return ([] if anew and subject.tokenizer is not None and config.start >= 0 else ids), source
+
+
+def room(model: Transformer, prompt: Sized) -> int:
+    """Tokens that may follow a prompt; the last one is never read. Raises InputError where there is none."""
+    left = model.config.max_positions + 1 - max(1, len(prompt))
+    if left < 1:
+        raise InputError(
+            f"the text has {len(prompt)} tokens, and the model reads {model.config.max_positions}; shorten it"
+        )
+    return left
+
+
+def bytes_of(config: ModelConfig, tokens: int, source: int, size: int) -> int:
+    """Keys and values of so many tokens, and of a source: 2 L K E (T + S) numbers of `size` bytes."""
+    both = tokens + (source if config.encoder_layers else 0)
+    return 2 * config.layers * config.kv_heads * config.head_size * both * size
+
+
+@contextmanager
+def heard(engine: Engine) -> Iterator[list[tuple[Tensor, int]]]:
+    """While it lasts, what the language model's head says is kept, (R, V) of each call, with the bytes of all blocks
+    that rows use then."""
+    rows: list[tuple[Tensor, int]] = []
+    hook = engine.model.heads["lm"].register_forward_hook(
+        lambda head, given, y: rows.append((y.detach(), in_use(engine)))
+    )
+    try:
+        yield rows
+    finally:
+        hook.remove()
+
+
+def in_use(engine: Engine) -> int:
+    """Bytes of all blocks that rows use now."""
+    return sum(pool.allocated * (pool.nbytes // pool.total) for pool in engine.pages.every)
+
+
+def engine_for(
+    subject: Subject, prompt: Sequence[int], source: Sequence[int] | None, most: int, rows: int = 1
+) -> Engine:
+    """An engine with room for one prompt and `most` tokens behind it, in so many rows, that ends as `generate` does."""
+    return Engine(
+        subject.model, slots=rows, capacity=max(1, len(prompt)) + most,
+        source_capacity=len(source) if source else None,
+        stops=() if subject.tokenizer is None else subject.tokenizer.stops,
+    )  # fmt: skip
+
+
+def tell(subject: Subject, options: SamplingOptions, seed: int, *, anew: bool = True) -> Told:
+    """Let the engine answer, as `generate` does with this seed, and keep each pass. Raises InputError as
+    `Engine.submit` does, and where the answer fails."""
+    prompt, source = begins(subject, anew=anew)
+    engine = engine_for(subject, prompt, source, options.max_new_tokens)
+    grammar = _grammar(subject, options)
+    request = engine.submit(
+        prompt, options, source=source, seed=seed, constraint=None if grammar is None else grammar.start()
+    )
+    answer = Answer(request, subject.tokenizer)
+    found: list[tuple[Tensor, int]] = []
+    with heard(engine) as rows:
+        while request.finish is None:
+            for event in engine.step():
+                answer.push(event)
+                if answer.stopped:
+                    engine.cancel(request)
+            found += [(logits[0], used) for logits, used in rows if len(logits)]
+            rows.clear()
+    if request.error is not None:
+        raise InputError(f"the answer failed: {request.error}")
+    told = Told(
+        request.prompt, request.source, options, request.stops, [], request.ids, request.logprobs, answer.text,
+        answer.completion().finish,
+    )  # fmt: skip
+    _choose_again(told, found, Luck(seed), grammar, subject.model)
+    return told
+
+
+def _grammar(subject: Subject, options: SamplingOptions) -> Grammar | None:
+    asked = [name for name in CONSTRAINTS if getattr(options, name)]
+    if not asked:
+        return None
+    if subject.tokenizer is None:
+        raise InputError(f"sampling.{asked[0]} is text and needs a tokenizer, and there is none; leave it out")
+    from ..infer.constrain import compile as compile_grammar
+
+    return compile_grammar(subject.tokenizer, options, subject.model.config.vocab_size)
+
+
+def _choose_again(
+    told: Told, found: list[tuple[Tensor, int]], luck: Luck, grammar: Grammar | None, model: Transformer
+) -> None:
+    """Each choice once more from the same logits by the same rules, for what the engine does not tell."""
+    masks = constraint = None
+    if grammar is not None:
+        from ..infer.constrain import Masks
+
+        masks, constraint = Masks(model.config.vocab_size), grammar.start()
+    held, size = 0, kept_in(model).itemsize
+    for place, (logits, used) in enumerate(found):
+        allowed = None if masks is None else masks.of([constraint])[0]
+        state = State(told.prompt, told.ids[:place], told.stops, allowed, luck.of(place))
+        read = 1 if place else len(told.prompt)
+        held += read
+        needed = bytes_of(model.config, held, len(told.source), size)
+        told.passes.append(Pass(choose(logits, told.options, state), place, read, held, needed, used))
+        if constraint is not None and place < len(told.ids):
+            constraint.advance(told.ids[place])
+
+
+@torch.no_grad()
+def uncached(model: Transformer, told: Told) -> Tensor:
+    """The logits of every pass once more, (N, V), by one pass over the whole text without a cache."""
+    text = [*told.prompt, *told.chosen][: len(told.prompt) + len(told.passes) - 1]
+    ids = torch.tensor([text], device=model.device)
+    source = torch.tensor([told.source], device=model.device) if told.source else None
+    with resting(model):
+        hidden = model.hidden(ids, source=source)
+        return model.heads["lm"](hidden[0, len(told.prompt) - 1 :])
+
+
+def gap(one: Tensor, other: Tensor) -> float:
+    """The largest difference, as a share of the largest of the other where that is above 1; NaN where they are no
+    numbers."""
+    one, other = one.double(), other.double()
+    if one.shape != other.shape:
+        return float("nan")
+    scale = float(other.abs().max()) if other.numel() else 1.0
+    return float((one - other).abs().max()) / max(1.0, scale) if one.numel() else 0.0
+
+
+def limit_of(model: Transformer) -> float:
+    """How far two ways of the same computation may lie apart, as a share, in the precision of a model's products and
+    of its keys."""
+    return max(limit(dtype, 1e-4) for dtype in (model.dtype, kept_in(model)))
