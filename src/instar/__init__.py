@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Batch": "batch", "IGNORE": "batch", "Loss": "batch", "View": "batch",
     "Engine": "infer.engine", "generate": "infer.text", "stream": "infer.text",
+    "Inspection": "probe.inspection", "inspect": "probe.inspection",
     "InputError": "config", "ModelConfig": "config",
     "KVCache": "model.cache", "Transformer": "model.transformer",
     "Tokenizer": "text.tokenizer", "load_tokenizer": "adapt.folders",

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "generate": ("instar.cli.speak:generate", "continue a prompt"),
     "chat": ("instar.cli.speak:chat", "talk with a model"),
     "serve": ("instar.cli.serve:serve", "answer programs that speak OpenAI's API"),
+    "inspect": ("instar.cli.inspect:inspect", "see inside a model: its tokens, attention, layers, draws; with proofs"),
     "merge": ("instar.cli.adapting:merge", "make a model of an adapter and its base"),
     "quantize": ("instar.cli.adapting:quantize", "round a model's weights to 8 or 4 bits, and what that costs"),
     "export": ("instar.cli.export:export", "write a model for other programs: a Hugging Face folder, or a GGUF file"),

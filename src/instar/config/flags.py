@@ -85,7 +85,7 @@ def _read_flags(cls: type, words: list[str]) -> dict[str, Any]:
         if kind is bool:
             _put(said, option, _switch(word, value) if equals else option == name)
             continue
-        values = [value] if equals else _take_values(words, many=get_origin(kind) is tuple)
+        values = [value] if equals else _take_values(words, many=get_origin(kind) is tuple, known=_choices(kind))
         _put(said, option, _convert(f"--{spelt}", kind, values))
     return said
 
@@ -108,12 +108,20 @@ def _find(name: str, kinds: Mapping[str, Any]) -> tuple[str, Any]:
     raise unknown("option", _spell(name), [_spell(kind) for kind in kinds])
 
 
-def _take_values(words: list[str], *, many: bool) -> list[str]:
-    """The values that follow a flag: one, or all up to the next flag."""
+def _take_values(words: list[str], *, many: bool, known: Sequence[str] = ()) -> list[str]:
+    """The values that follow a flag: one, or all up to the next flag, or of a few known ones up to another word."""
     taken: list[str] = []
     while words and not words[0].startswith("--") and (many or not taken):
+        if taken and known and not set(words[0].split(",")) <= {*known, ""}:
+            break
         taken.append(words.pop(0))
     return taken
+
+
+def _choices(kind: Any) -> list[str]:
+    """The words that a tuple of an option may hold, where they are few."""
+    inner = get_args(kind)[0] if get_origin(kind) is tuple else None
+    return [str(word) for word in get_args(inner)] if get_origin(inner) is typing.Literal else []
 
 
 def _convert(flag: str, kind: Any, values: list[str]) -> Any:
@@ -121,6 +129,8 @@ def _convert(flag: str, kind: Any, values: list[str]) -> Any:
         inner = get_args(kind)[0]
         if get_origin(inner) is tuple:
             return _pairs(flag, inner, values)
+        if known := _choices(kind):
+            return [_chosen(flag, word, known) for value in values for word in filter(None, value.split(","))]
         return [_scalar(flag, inner, value) for value in values]
     if not values:
         raise InputError(f"{flag} wants a value; see --help")
@@ -144,8 +154,8 @@ def _scalar(flag: str, kind: Any, value: str) -> Any:
             return None
         kind = next(choice for choice in choices if choice is not type(None))
         choices = get_args(kind)
-    if get_origin(kind) is typing.Literal and value not in choices:
-        raise unknown(f"value for {flag}:", value, [str(choice) for choice in choices])
+    if get_origin(kind) is typing.Literal:
+        return _chosen(flag, value, [str(choice) for choice in choices])
     if kind not in (int, float):
         return value
     try:
@@ -153,6 +163,12 @@ def _scalar(flag: str, kind: Any, value: str) -> Any:
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
         raise InputError(f"{flag}: found {value!r}, wanted {wanted}") from None
+
+
+def _chosen(flag: str, value: str, known: Sequence[str]) -> str:
+    if value not in known:
+        raise unknown(f"value for {flag}:", value, known)
+    return value
 
 
 def _switch(word: str, value: str) -> bool:

@@ -15,6 +15,7 @@ from .asking import (
     VerifyOptions,
 )
 from .export import ExportOptions
+from .inspecting import InspectOptions
 from .screen import Machine, Screen
 from .serving import BenchServeOptions, ServeOptions
 from .speed import BenchDecodeOptions
@@ -45,6 +46,7 @@ __all__ = [
     "ExportOptions",
     "GenerateOptions",
     "GrowOptions",
+    "InspectOptions",
     "LoraOptions",
     "Machine",
     "MergeOptions",

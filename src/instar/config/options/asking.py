@@ -146,8 +146,12 @@ class EvalOptions(Machine):
 
     # run folder, Hugging Face folder or hf:org/name
     model: str = field(default="", metadata=REQUIRED)
-    # files, folders, globs, world:NAME or hf:org/name
-    data: tuple[str, ...] = field(default=(), metadata=REQUIRED)
+    # files, folders, globs, world:NAME or hf:org/name; for claims texts of people's own, which need not be
+    data: tuple[str, ...] = ()
+    # hold what the textbook says of language models against this one, instead of a metric: a verdict of each claim
+    claims: bool = False
+    # claims: folder for the report, claims.json, claims.html and claims.zh.html
+    out: str = ""
     # perplexity (with bits per byte); exact (exact match of greedy answers); pairs (minimal pairs); choices (multiple
     # choice); cloze (what comes next, or stands at a mask, to the letter); masked (hidden tokens restored); accuracy
     # and f1 (classes of texts or of words); bleu (with chrF); manner (how the world's questions are answered, bare,
@@ -156,7 +160,7 @@ class EvalOptions(Machine):
     metric: Literal[
         "perplexity", "exact", "pairs", "choices", "cloze", "masked", "accuracy", "f1", "bleu", "manner", "reward"
     ] = "perplexity"
-    # records; 0 takes all there are
+    # records; 0 takes all there are; for claims, texts of a figure, usually 64, to which all work is in proportion
     limit: int = 0
     # tokens in one row: for perplexity 0 takes the model's longest, at most 2048, for masked at most 512
     context: int = 0

@@ -8,25 +8,32 @@ from typing import Literal
 from tyro.conf import Positional
 
 from .asking import SamplingOptions
-from .screen import REQUIRED, Machine
+from .screen import REQUIRED, SHORT, Machine
 
 View = Literal[
-    "tokens", "position", "attention", "heads", "lens", "next", "attribution", "kv", "beam", "generation", "probes"
-]
+    "tokens", "position", "attention", "heads", "lens", "next", "attribution", "kv", "beam", "generation", "probes",
+    "all",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class InspectOptions(Machine):
-    """See inside a model: what it computes of a text, drawn, and the checks that prove it."""
+    """See inside a model: what it computes of a text, drawn, and the checks that prove it. --sampling.x may be said as
+    --x."""
 
     # run folder, Hugging Face folder or hf:org/name
     model: str = field(default="", metadata=REQUIRED)
     # the text; of an encoder-decoder the source
-    text: Positional[str] = field(default="", metadata={"positional": True, "required": True})
-    # what is shown: tokens, position, attention, heads, lens, next, attribution, kv, beam, generation, probes, or all
-    view: tuple[View | Literal["all"], ...] = ("attention",)
+    text: Positional[str] = field(default="", metadata={"positional": True})
+    # instead of a text its ids, where there is no tokenizer
+    ids: tuple[int, ...] = ()
+    # what is shown, one or several: tokens, position, attention, heads, lens, next, attribution, kv, beam, generation,
+    # probes; all takes those that apply to the model
+    view: tuple[View, ...] = ("attention",)
     # of an encoder-decoder: what is said of the source; none takes what the model says
     target: str = ""
+    # the same as ids
+    target_ids: tuple[int, ...] = ()
     # the text is a user's message
     chat: bool = False
     # block, counted from 0; -1 the last
@@ -48,14 +55,14 @@ class InspectOptions(Machine):
     # likeliest tokens that are listed
     top: int = 5
     # next, generation and beam: how tokens are chosen
-    sampling: SamplingOptions = field(default_factory=SamplingOptions)
-    # a second model or stage to compare with, in every view; base: this one with its adapter off
+    sampling: SamplingOptions = field(default_factory=SamplingOptions, metadata=SHORT)
+    # a second model or stage that this one is held against, in every view; base: this one with its adapter off
     vs: str = ""
-    # how it is written: text (to the screen), json, html, svg, png or safetensors
+    # how it is written: text, json, html, svg, png or safetensors; text means as the output's ending says
     format: Literal["text", "json", "html", "svg", "png", "safetensors"] = "text"
     # file that is written; with several pictures a number is put before its ending
     output: str = ""
     # language of titles and notes
     language: Literal["en", "zh"] = "en"
-    # exit with 1 where a check is red
+    # show the checks alone, and exit with 1 where one is red
     check: bool = False

@@ -91,6 +91,11 @@ class EvaluateOptions:
     rows: int = 64
     # texts continued at each evaluation, so that one sees the model learn
     samples: int = 2
+    # steps between looks inside, which inside.jsonl keeps and the page draws: what each head does, what each layer
+    # would say, what the model says; 0 never looks
+    inside: int = 0
+    # rows of held-out data that are read layer by layer at each look
+    inside_rows: int = 4
 
 
 @dataclass(frozen=True)
