@@ -283,7 +283,8 @@ def test_a_second_process_is_refused(options, tmp_path):
 
 
 def test_a_run_that_died_repeats_nothing(options, tmp_path, monkeypatch):
-    """Going on from step 6 after dying at 8, metrics and samples of the lost steps are written once."""
+    """Going on from step 6 after dying at 8, metrics, samples and looks inside of the lost steps are written once."""
+    options = replace(options, evaluate=replace(options.evaluate, inside=4))
     with monkeypatch.context() as patch:
         patch.setattr(stages.RunFolder, "write_report", lambda *arguments: None)
         stages.pretrain(options)
@@ -291,6 +292,9 @@ def test_a_run_that_died_repeats_nothing(options, tmp_path, monkeypatch):
     stages.pretrain(replace(options, resume=True))
     assert [row["step"] for row in lines(tmp_path / "run" / "metrics.jsonl")] == list(range(1, 9))
     assert [row["step"] for row in lines(tmp_path / "run" / "samples.jsonl")] == [4, 8]
+    looks = lines(tmp_path / "run" / "inside.jsonl")
+    assert [row["step"] for row in looks] == [0, 4, 8]
+    assert all(row["lens"]["places"] and row["best"]["previous"] for row in looks)
 
 
 @pytest.mark.parametrize(

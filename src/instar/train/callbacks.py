@@ -183,7 +183,7 @@ class Evaluate:
     tell: Callable[[Mapping[str, float]], str] = in_nats
 
     def __call__(self, trainer: Trainer, record: Record) -> None:
-        if not _due(trainer, self.every) or self.held_out is None:
+        if not due(trainer, self.every) or self.held_out is None:
             return
         self.means = self.held_out.measure(trainer.model, trainer.objective, trainer.ranks)
         record.update({f"held_out_{name}": value for name, value in self.means.items() if name != "targets"})
@@ -196,7 +196,8 @@ class Evaluate:
         return self.means
 
 
-def _due(trainer: Trainer, every: int) -> bool:
+def due(trainer: Trainer, every: int) -> bool:
+    """Every so many steps, 0 for none, and after the last one."""
     return trainer.step == trainer.steps or (every > 0 and trainer.step % every == 0)
 
 
@@ -216,28 +217,34 @@ class Samples:
 
     def __post_init__(self) -> None:
         self._file = Jsonl(self.path, self.say)
+        self._said: list[dict[str, Any]] = []
 
     def __call__(self, trainer: Trainer, record: Record) -> None:
-        if _due(trainer, self.every):
+        if due(trainer, self.every):
             self.take(trainer)
 
-    def take(self, trainer: Trainer) -> None:
-        """What the model says as it is now."""
-        if not self.prompts:
-            return
+    def said(self, trainer: Trainer) -> list[dict[str, Any]]:
+        """What the model says as it is now; it is asked once a step."""
+        if not self.prompts or (self._said and self._said[0]["step"] == trainer.step):
+            return self._said
         trainer.model.eval()
-        with _uncompiled() if trainer.options.compile else nullcontext():
+        with uncompiled() if trainer.options.compile else nullcontext():
             answers = self.speak(trainer.model, [ids for _, ids in self.prompts])
         trainer.model.train()
-        rows = [
+        self._said = [
             {"step": trainer.step, "prompt": prompt, "text": text} for (prompt, _), text in zip(self.prompts, answers)
         ]
+        return self._said
+
+    def take(self, trainer: Trainer) -> None:
+        """Write down what the model says as it is now, and show it."""
+        rows = self.said(trainer)
         self._file.add(rows)
         for row in rows:
             self.say(f"  {_short(str(row['prompt']))} → {_short(str(row['text']))}")
 
 
-def _uncompiled() -> AbstractContextManager[None]:
+def uncompiled() -> AbstractContextManager[None]:
     """Generation has a cache and one token at a time: shapes that are not worth a compilation here."""
     return torch.compiler.set_stance("force_eager")
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..config import load_yaml
 from ..text.figures import DRAWABLE, number
 from .curves import Point
-from .run import METRICS, RECIPE, REPORT, SAMPLES, SKIPPED
+from .run import INSIDE, METRICS, RECIPE, REPORT, SAMPLES, SKIPPED
 
 Row = dict[str, Any]
 EXAM = "exam.json"  # what `instar grow` asked the finished model
@@ -29,6 +29,7 @@ class History:
     skips: Sequence[Row]  # of the skipped steps, what they read
     exam: dict[str, Any]
     broken: int
+    inside: Sequence[Row] = ()  # what was seen inside the model
     _points: dict[tuple[str, bool], list[Point]] = field(default_factory=dict)  # those asked for before
 
     @property
@@ -84,10 +85,14 @@ def read_history(folder: Path) -> History:
     samples, lost = read_lines(folder / SAMPLES)
     shown = [row for row in samples if type(row.get("step")) is int and {"prompt", "text"} <= row.keys()]
     skips, lost_skips = read_lines(folder / SKIPPED)
+    looks, lost_looks = read_lines(folder / INSIDE)
+    seen = [row for row in looks if type(row.get("step")) is int and 0 <= row["step"] < DRAWABLE]
     return History(
         recipe=load_yaml(folder / RECIPE), report=read_json(folder / REPORT) or None, rows=good, samples=shown,
         skips=skips, exam=read_json(folder / EXAM).get("exam", {}),
-        broken=broken + lost + lost_skips + len(rows) - len(good) + len(samples) - len(shown),
+        broken=broken + lost + lost_skips + lost_looks
+        + len(rows) - len(good) + len(samples) - len(shown) + len(looks) - len(seen),
+        inside=seen,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from ..data.disk import put
 from ..text.figures import NONE, count, figure, number, seconds, short
 from ..text.page import PAGE, render
+from .births import birth_charts
 from .curves import Chart, Curve, chart, smooth_points
 from .history import History, mean_of_last, read_history
 from .run import RECIPE
@@ -108,6 +109,7 @@ def charts(run: History) -> list[Chart]:
     skipped = run.skipped()
     drawn = [
         loss_chart(run, skipped),
+        *birth_charts(run),
         chart(
             "Accuracy", "share of pairs in the right order" if _paired(run) else "share of tokens guessed right",
             [*_noisy(run, "accuracy"), _held_out(run, "held_out_accuracy")], zero=True, size=SMALL,

@@ -21,12 +21,13 @@ from ..data import lock
 from ..data.disk import write_whole
 from .commit import leftovers, sweep
 
-RECIPE, REPORT, METRICS, SAMPLES, SKIPPED, CHECKPOINTS = (
+RECIPE, REPORT, METRICS, SAMPLES, SKIPPED, INSIDE, CHECKPOINTS = (
     "instar.yaml",
     "report.json",
     "metrics.jsonl",
     "samples.jsonl",
     "skipped.jsonl",
+    "inside.jsonl",
     "checkpoints",
 )
 LOCK = ".lock"

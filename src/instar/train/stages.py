@@ -37,12 +37,13 @@ from .budget import MARGIN, fitting, steps_of
 from .callbacks import Evaluate, HeldOut, MetricsLog, Progress, Samples, Say, SkippedLog, in_nats
 from .checkpoint import Checkpoints
 from .dist import Alone, Ranks, join, local_device
+from .inside import Inside
 from .jsonl import forget_after, last_losses
 from .machine import DTYPES, describe, fast_fp32, pick_device, pick_dtype
 from .objectives import Objective, cross_entropy
 from .page import PAGE, write_page
 from .plan import Plan, plan_classify, plan_pretrain, plan_sft
-from .run import CHECKPOINTS, METRICS, SAMPLES, SKIPPED, RunFolder, now, stop_on_signal, versions
+from .run import CHECKPOINTS, INSIDE, METRICS, SAMPLES, SKIPPED, RunFolder, now, stop_on_signal, versions
 from .space import told
 from .trainer import Trainer
 
@@ -152,12 +153,17 @@ class Stage:
             if self.ranks.rank == 0:
                 forget_after(start, self.folder / SAMPLES)
                 forget_after(start, self.folder / SKIPPED)
+                forget_after(start, self.folder / INSIDE)
                 log = stack.enter_context(closing(MetricsLog(self.folder / METRICS, start, progress.say)))
                 recent.extend(last_losses(self.folder / METRICS, RECENT))
                 skipped = SkippedLog(self.folder / SKIPPED, self._tell, progress.say)
                 trainer.on_step += [samples := self._samples(progress.say), log, skipped]
                 if self.task.before and not start:
                     samples.take(trainer)
+                if self.options.evaluate.inside:
+                    trainer.on_step.append(inside := self._inside(evaluate, samples, progress.say))
+                    if not start:
+                        inside.take(trainer)
             trainer.on_step += [stack.enter_context(checkpoints), stack.enter_context(progress)]
             trainer.fit()
         if trainer.stopped:
@@ -287,6 +293,14 @@ class Stage:
             self.options.evaluate.every,
             say,
         )
+
+    def _inside(self, evaluate: Evaluate, samples: Samples, say: Say) -> Inside:
+        held_out = evaluate.held_out if self.task.head in ("lm", "masked") else None
+        options = self.options.evaluate
+        return Inside(
+            held_out if isinstance(held_out, HeldOut) else None, options.inside_rows, self.plan.tokenizer, samples,
+            self.folder / INSIDE, options.inside, say, self._spoken,
+        )  # fmt: skip
 
     def _tell(self, row: int) -> dict[str, Any]:
         """What stands in a row: its pieces (document, start, stop), and how each begins."""
