@@ -90,3 +90,35 @@ def test_verify_fails_where_something_differs(grown, cli, monkeypatch):
     shown = cli("verify", "--model", grown.base)
     assert shown.status == 1
     assert "DIFFERENT" in shown.out
+
+
+def test_claims(grown, cli, tmp_path, monkeypatch):
+    """A table of verdicts, and their report in both languages; nothing of it without --claims."""
+    from instar.eval import claims
+
+    monkeypatch.setattr(claims, "CLAIMS", {"vocabulary": claims.CLAIMS["vocabulary"]})
+    out = tmp_path / "claims"
+    result = cli("eval", "--model", grown.base, "--claims", "--limit", "2", "--out", out, "--json").json
+    assert [one["claim"] for one in result["claims"]] == ["vocabulary"]
+    assert {file.name for file in out.iterdir()} == {"claims.json", "claims.html", "claims.zh.html"}
+    shown = cli("eval", "--model", grown.base, "--claims", "--limit", "2").out
+    assert "vocabulary" in shown
+    assert result["claims"][0]["verdict"] in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--claims", "--metric", "exact"], "metric=exact with claims"),
+        (["--claims", "--limit", "-1"], "limit=-1"),
+        (["--claims", "--out", "FILE"], "is a file"),
+        (["--data", STORIES, "--out", "x"], "claims and out"),
+        ([], "missing --data"),
+    ],
+)
+def test_claims_and_metrics_are_not_mixed(grown, cli, tmp_path, words, said):
+    """What one of them does not look at is an error, and so is a metric without data."""
+    (tmp_path / "file").touch()
+    result = cli("eval", "--model", grown.base, *(tmp_path / "file" if word == "FILE" else word for word in words))
+    assert result.status == 2
+    assert said in result.err

@@ -115,13 +115,13 @@ def load_tags(
     Between two words stands a blank, but none where both are of a script that has none. A word is encoded by itself, so
     that none shares a token with its neighbour. Raises InputError as `load_labels` does, and for a word without tokens.
     """
-    found = [document.read(_words_of) for document in documents]
+    found = [document.read(words_and_labels) for document in documents]
     names = names or _names([label for _, labels in found for label in labels])
     number = _numbering(names)
     counts = LabelCounts(records=len(found), empty=sum(not words for words, _ in found))
     found = [(words, labels) for words, labels in found if words]
     blank = "" if tokenizer.drops_first_space(False) else " "
-    spelt = [_spelt(words, blank) for words, _ in found]
+    spelt = [spelt_words(words, blank) for words, _ in found]
     parts = iter(tokenizer.encode_batch([word for words in spelt for word in words]))
     before, after = frame(tokenizer)
     sections = []
@@ -217,7 +217,8 @@ def _label_of(record: Mapping[str, Any]) -> Label:
     return _checked(record["label"])
 
 
-def _words_of(record: Mapping[str, Any]) -> tuple[list[str], list[Label]]:
+def words_and_labels(record: Mapping[str, Any]) -> tuple[list[str], list[Label]]:
+    """The words of a record and what each is. Raises InputError for a record of another shape."""
     key = next((key for key in TAGS if key in record), None)
     words, labels = record.get("tokens"), record.get(key or "")
     if not isinstance(words, list) or not isinstance(labels, list):
@@ -269,7 +270,7 @@ def _shortened(bodies: Sequence[Sequence[int]], room: int) -> list[Sequence[int]
     return [body[:length] for body, length in zip(bodies, lengths)]
 
 
-def _spelt(words: Sequence[str], blank: str) -> list[str]:
+def spelt_words(words: Sequence[str], blank: str) -> list[str]:
     """Each word with the blank that stands before it."""
     joined = [bool(blank) and not (unspaced(a[-1]) and unspaced(b[0])) for a, b in pairwise(words)]
     return [blank * space + word for space, word in zip([False, *joined], words)]

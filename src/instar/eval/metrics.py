@@ -29,6 +29,8 @@ def measure(model: Any, tokenizer: Any, options: EvalOptions, watch: Watch) -> R
     """What `options.metric` says of a model; some figures by name, and what they were made of. Raises InputError."""
     if options.batch < 1 or options.limit < 0:
         raise InputError(f"batch={options.batch} and limit={options.limit}, wanted at least 1 and at least 0")
+    if options.claims or options.out:
+        raise InputError("claims and out are for instar eval --claims, and no part of a metric; leave them out")
     usual = EvalOptions()
     for name, metrics in HEEDED.items():
         if options.metric not in metrics and getattr(options, name) != getattr(usual, name):

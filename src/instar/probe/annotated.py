@@ -132,13 +132,16 @@ class Read(NamedTuple):
     tokens: tuple[Token, ...]
 
 
-def stories(model: Transformer, tokenizer: Tokenizer, count: int, seed: int = 0) -> tuple[list[Read], int]:
-    """So many annotated stories in the languages that are spelt, as the model reads them, an encoder-decoder's
-    encoder, and how many of them are too long for it and left out.
+def stories(
+    model: Transformer, tokenizer: Tokenizer, count: int, seed: int = 0, languages: Sequence[str] = ()
+) -> tuple[list[Read], int]:
+    """So many annotated stories in these languages, by default those that are spelt, as the model reads them, an
+    encoder-decoder's encoder, and how many of them are too long for it and left out.
 
     Raises InputError where sources have a vocabulary of their own.
     """
-    address = f"world:stories?annotate=1&facts=0&seed={seed}&lang={','.join(spoken(tokenizer))}&count={count}"
+    spelt = ",".join(languages or spoken(tokenizer))
+    address = f"world:stories?annotate=1&facts=0&seed={seed}&lang={spelt}&count={count}"
     target = "." if model.config.encoder_layers else ""
     frame = len(tokenizer.document(""))
     read_all, long = [], 0

@@ -167,6 +167,14 @@ class Probes:
 
         Example: probes.interval(lambda probes: probes.accuracy)
         """
+        values = self.drawn(of, seed)
+        if not np.isfinite(values).any():
+            return np.full(values.shape[1:], math.nan), np.full(values.shape[1:], math.nan)
+        low, high = np.nanquantile(np.where(np.isfinite(values), values, math.nan), [ALPHA / 2, 1 - ALPHA / 2], axis=0)
+        return low, high
+
+    def drawn(self, of: Callable[[Probes], np.ndarray | float], seed: int = 0) -> np.ndarray:
+        """What `of` makes of probes whose tested groups are drawn anew, 1,000 times: (1000, ...)."""
         number = {group: n for n, group in enumerate(dict.fromkeys(self.groups))}
         places: list[list[int]] = [[] for _ in number]
         for place, group in enumerate(self.groups):
@@ -177,11 +185,7 @@ class Probes:
             drawn = np.concatenate([places[n] for n in generator.integers(len(places), size=len(places))])
             again = replace(self, right=self.right[:, drawn], guessed=self.guessed[:, drawn])
             found.append(np.asarray(of(again), np.float64))
-        values = np.stack(found)
-        if not np.isfinite(values).any():
-            return np.full(values.shape[1:], math.nan), np.full(values.shape[1:], math.nan)
-        low, high = np.nanquantile(np.where(np.isfinite(values), values, math.nan), [ALPHA / 2, 1 - ALPHA / 2], axis=0)
-        return low, high
+        return np.stack(found)
 
     def gravity(self) -> float:
         """Where the task is learnt: the centre of gravity of its accuracy over the rows, from the majority up."""

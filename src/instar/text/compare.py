@@ -52,7 +52,7 @@ def compare(
     if (sizes and not taught) or not kept:
         counts = f"{len(taught)} texts to train on and {sum(map(len, kept.values()))} held out"
         raise InputError(f"held_out={held_out} leaves {counts}; wanted some of both: more texts, or another share")
-    trained = _train_all(taught, sizes, max_token_bytes, split) if sizes else {}
+    trained = train_all(taught, sizes, max_token_bytes, split) if sizes else {}
     return [row for name, tokenizer in {**trained, **(others or {})}.items() for row in _measure(name, tokenizer, kept)]
 
 
@@ -78,8 +78,11 @@ def _script_of(letter: str) -> str:
     return "Latin" if name.startswith("LATIN ") else "other"
 
 
-def _train_all(texts: list[str], sizes: Sequence[int], max_token_bytes: int, split: Split) -> dict[str, Tokenizer]:
-    """A smaller vocabulary is the beginning of a larger one, so the largest is learnt and the others cut from it."""
+def train_all(
+    texts: Sequence[str], sizes: Sequence[int], max_token_bytes: int = 16, split: Split = "qwen2"
+) -> dict[str, Tokenizer]:
+    """A tokenizer of each size, by its rows. A smaller vocabulary is the beginning of a larger one, so the largest is
+    learnt and the others cut from it."""
     rows = [rows_for(size) for size in sorted(set(sizes))]
     spec = bpe.train(texts, rows[-1] - len(specials()), max_token_bytes=max_token_bytes, split=split)
     return {str(n): Tokenizer.assemble(bpe.shorten(spec, n - len(specials())), n, split) for n in rows}
