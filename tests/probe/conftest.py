@@ -42,3 +42,31 @@ def subject_of(splitting):
         return read(model, splitting, text, target=target)
 
     return make
+
+
+@pytest.fixture
+def induction():
+    """Two layers in channels of their own, token | position | the token before | what is said: the first writes what
+    stood before, the second finds where that was the token of now, and says what stands there."""
+    words, places = 24, 32
+    config = ModelConfig(
+        vocab_size=words, d_model=3 * words + places, layers=2, heads=1, head_size=places, positions="learned",
+        max_positions=places, norm="none", tied=False,
+    )  # fmt: skip
+    model = Transformer(config)
+    token, place, before, said = 0, words, words + places, 2 * words + places
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+        model.embed.weight[:, token : token + words] = torch.eye(words)
+        model.positions.weight[:, place : place + places] = torch.eye(places)
+        one, two = (block.attention for block in model.blocks)
+        one.q.weight[:, place : place + places] = 1000 * torch.diag(torch.ones(places - 1), 1)
+        one.k.weight[:, place : place + places] = torch.eye(places)
+        two.q.weight[:words, token : token + words] = 1000 * torch.eye(words)
+        two.k.weight[:words, before : before + words] = torch.eye(words)
+        for attention, target in ((one, before), (two, said)):
+            attention.v.weight[:words, token : token + words] = torch.eye(words)
+            attention.out.weight[target : target + words, :words] = torch.eye(words)
+        model.heads["lm"].weight[:, said : said + words] = torch.eye(words)
+    return model

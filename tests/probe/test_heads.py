@@ -72,31 +72,10 @@ def test_a_head_made_of_sinusoids_looks_at_the_token_before(strength, score):
     assert found.offsets.item() == 1
 
 
-def induction():
-    """Two layers in channels of their own, token | position | the token before | what is said: the first writes what
-    stood before, the second finds where that was the token of now, and says what stands there."""
-    words, places = 24, 32
-    model = blank(d_model=3 * words + places, layers=2, head_size=places, positions="learned", max_positions=places)
-    token, place, before, said = 0, words, words + places, 2 * words + places
-    with torch.no_grad():
-        model.embed.weight[:, token : token + words] = torch.eye(words)
-        model.positions.weight[:, place : place + places] = torch.eye(places)
-        one, two = (block.attention for block in model.blocks)
-        one.q.weight[:, place : place + places] = 1000 * torch.diag(torch.ones(places - 1), 1)
-        one.k.weight[:, place : place + places] = torch.eye(places)
-        two.q.weight[:words, token : token + words] = 1000 * torch.eye(words)
-        two.k.weight[:words, before : before + words] = torch.eye(words)
-        for attention, target in ((one, before), (two, said)):
-            attention.v.weight[:words, token : token + words] = torch.eye(words)
-            attention.out.weight[target : target + words, :words] = torch.eye(words)
-        model.heads["lm"].weight[:, said : said + words] = torch.eye(words)
-    return model
-
-
-def test_two_layers_built_by_hand_repeat_what_they_read():
+def test_two_layers_built_by_hand_repeat_what_they_read(induction):
     """Known answer "Two-layer hand-built induction model": previous 1.0, induction 1.0, and all of the second half
     right."""
-    model = induction()
+    model = induction
     found = profile(model, length=8, samples=2)
     assert found.scores["previous"][0, 0] == pytest.approx(1.0, abs=1e-6)
     assert found.scores["induction"][1, 0] == pytest.approx(1.0, abs=1e-6)

@@ -6,7 +6,7 @@ import torch
 from instar.config import InputError, ModelConfig
 from instar.model.transformer import Transformer
 from instar.probe.capture import capture
-from instar.probe.intervene import ablated, cut, effect, patched, skipped, swapped, without_positions
+from instar.probe.intervene import ablated, cut, effect, patched, replayed, skipped, swapped, without_positions
 
 SHAPES = {
     "decoder": {"kv_heads": 1},
@@ -194,6 +194,7 @@ def test_nothing_remains_of_a_change_whatever_happens():
     for change in (
         lambda: ablated(model, [(0, 1)], side="encoder"),
         lambda: skipped(model, [(1, "cross")]),
+        lambda: replayed(model, trace, [(1, "attention")]),
         lambda: patched(model, trace, [(0, 1)]),
         lambda: swapped(model, trace, [(1, 0)], which="cross"),
         lambda: cut(model, [(0, 0, 2, 1)]),
@@ -206,6 +207,42 @@ def test_nothing_remains_of_a_change_whatever_happens():
     with pytest.raises(InputError, match="head=9, wanted 0 to 1"), ablated(model, [(0, 1), (1, 9)]):
         pass
     assert hooks_of(model) == 0
+
+
+def test_each_row_may_have_a_change_of_its_own():
+    """Of copies of a text each row is without one head, or has one head of another pass, and the rest is as it was."""
+    model = born()
+    one, other = texts(model)
+    kept = seen(model, other)
+    heads = [(1, 1), (0, 0), (0, 1)]
+    copies = {"tokens": one["tokens"].repeat(4, 1)}
+    for change in (
+        lambda heads, **how: ablated(model, heads, **how),
+        lambda heads, **how: ablated(model, heads, "mean", **how),
+        lambda heads, **how: swapped(model, kept, heads, **how),
+    ):
+        with change(heads, each=True):
+            together = seen(model, copies).logits()
+        for row, head in enumerate(heads):
+            with change([head]):
+                torch.testing.assert_close(together[row : row + 1], seen(model, one).logits())
+        torch.testing.assert_close(together[3:], seen(model, one).logits())
+        assert not torch.allclose(together[0], together[3])
+
+
+def test_what_is_replayed_hears_nothing_of_what_came_before():
+    """All sublayers replayed from another pass add that pass's updates to the own embeddings; replayed from the own
+    pass, a change in front of them goes past them alone."""
+    model = born()
+    one, other = texts(model)
+    kept, plain = seen(model, other).own, seen(model, one)
+    parts = [(layer, name) for layer in range(2) for name in ("attention", "feed_forward")]
+    with replayed(model, seen(model, other), parts):
+        changed = seen(model, one).own
+    torch.testing.assert_close(changed.last, plain.own.inputs[0] + kept.last - kept.inputs[0])
+    with replayed(model, plain, parts[1:]), skipped(model, [parts[0]]):
+        changed = seen(model, one).own
+    torch.testing.assert_close(plain.own.last - changed.last, plain.own.updates[0]["attention"])
 
 
 def test_changes_stand_together_and_reach_a_cache():
@@ -250,6 +287,7 @@ def test_an_effect_is_the_difference_of_two_passes():
     (lambda model, trace: ablated(model, [(0, 0)], side="decoder"), "side=decoder"),
     (lambda model, trace: ablated(model, [(0, 0)], which="cross"), "no attention to a source"),
     (lambda model, trace: skipped(model, [(0, "cross")]), "has no cross"),
+    (lambda model, trace: replayed(model, trace, [(2, "attention")]), "layer=2, wanted 0 to 1"),
     (lambda model, trace: patched(model, trace, [(3, 0)]), "layer=3, wanted 0 to 2"),
     (lambda model, trace: patched(model, trace, [(0, 6)]), r"positions=\[6\], wanted 0 to 5"),
     (lambda model, trace: cut(model, [(0, None, 7, 0)]), "edge from 7 to 0"),

@@ -19,7 +19,7 @@ def inspect(arguments: list[str]) -> int:
     from ..probe import inspection as seeing
 
     format, output = _place(options)
-    views = seeing.check_views(options.view)
+    views = seeing.check_views(options.view, options)
     _check_folders(options)
     screen = Screen(options)
     one, other = _load(options)
@@ -46,6 +46,10 @@ def _check_words(options: InspectOptions) -> None:
         raise InputError("found --ids with --chat or --target, which are texts; wanted --target-ids, or TEXT")
     if options.target_ids and not options.ids:
         raise InputError("found --target-ids and no --ids; wanted both, or --target")
+    if options.other_ids and not options.ids:
+        raise InputError("found --other-ids and no --ids; wanted both, or --other")
+    if options.other and options.ids:
+        raise InputError("found --other with --ids; wanted --other-ids")
     if options.check and not options.output and options.format != "text":
         raise InputError(f"--check shows the checks, and --format {options.format} has no --output; give one")
 

@@ -333,14 +333,14 @@ def _said(trace: Trace, aim: Aim, embeddings: list[Tensor] | None) -> Tensor:
             hooks.callback(embed.register_forward_hook(lambda *_: waiting.pop(0) if waiting else None).remove)
         hidden = model.hidden(
             trace.tokens[:1].expand(rows, -1),
-            view=_spread(trace.view, rows),
+            view=spread(trace.view, rows),
             source=None if trace.source is None else trace.source[:1].expand(rows, -1),
-            source_view=_spread(trace.source_view, rows),
+            source_view=spread(trace.source_view, rows),
         )
         return aim.of(words_of(model)(hidden[:, aim.place]))
 
 
-def _spread(view: View | None, rows: int) -> View | None:
+def spread(view: View | None, rows: int) -> View | None:
     """The view of the first text, once for each row."""
     if view is None:
         return None

@@ -18,7 +18,7 @@ from . import draw
 from .compare import compare
 from .look import Look
 from .panel import Check, Panel
-from .subject import Subject, read, read_ids
+from .subject import Subject, read, read_ids, within
 from .views import VIEWS
 
 Pair = tuple[Transformer, Tokenizer | None]
@@ -102,9 +102,9 @@ def inspect(
     known = {one.name for one in fields(InspectOptions)} - {"model", "text", "view", "vs"}
     for name in ask.keys() - known:
         raise unknown("option", name, known)
-    views = check_views((view,) if isinstance(view, str) else tuple(view))
     ids = () if isinstance(text, str) else tuple(text)
     options = InspectOptions(text=text if isinstance(text, str) else "", **{"ids": ids} | ask)
+    views = check_views((view,) if isinstance(view, str) else tuple(view), options)
     return look_at((model, tokenizer), options, views, _other(model, tokenizer, vs), names)
 
 
@@ -175,10 +175,10 @@ def subject_of(model: Transformer, tokenizer: Tokenizer | None, ask: InspectOpti
         if not config.encoder_layers and ask.target_ids:
             raise InputError("found target ids, and a model without an encoder; leave them out")
         if not config.encoder_layers:
-            return read_ids(model, _within("ids", ask.ids, config.vocab_size))
-        source = _within("ids", ask.ids, config.source_vocab_size or config.vocab_size)
+            return read_ids(model, within("ids", ask.ids, config.vocab_size))
+        source = within("ids", ask.ids, config.source_vocab_size or config.vocab_size)
         start = (config.start,) if config.start >= 0 else ()
-        said = _within("target_ids", ask.target_ids, config.vocab_size) or _answer(model, source, ask)
+        said = within("target_ids", ask.target_ids, config.vocab_size) or _answer(model, source, ask)
         return read_ids(model, (*start, *said), source)
     if tokenizer is None:
         raise InputError("found a text and no tokenizer; wanted ids, such as --ids 5 9 11")
@@ -200,19 +200,15 @@ def _same_words(subject: Subject, ask: InspectOptions) -> InspectOptions:
     return replace(ask, target_ids=tuple(said[1:] if subject.model.config.start >= 0 else said))
 
 
-def _within(name: str, ids: Sequence[int], rows: int) -> tuple[int, ...]:
-    if wrong := [id for id in ids if not 0 <= id < rows]:
-        raise InputError(f"{name}: found {wrong[0]}, wanted 0 to {rows - 1}, the rows of the model's vocabulary")
-    return tuple(ids)
-
-
-def check_views(views: Sequence[str]) -> tuple[str, ...]:
-    """Raises InputError for a view that there is not."""
+def check_views(views: Sequence[str], ask: InspectOptions | None = None) -> tuple[str, ...]:
+    """Raises InputError for a view that there is not, and for a second text that none of them reads."""
     for name in views:
         if name != ALL and name not in VIEWS:
             raise unknown("view", name, [*VIEWS, ALL])
     if not views:
         raise InputError(f"found no view; wanted some of {', '.join(VIEWS)}, or {ALL}")
+    if ask is not None and (ask.other or ask.other_ids) and not {"effects", ALL} & set(views):
+        raise InputError(f"found another text, and the view {', '.join(views)}; only effects reads it")
     return tuple(dict.fromkeys(views))
 
 

@@ -24,6 +24,7 @@ from .capture import Side, Trace, attention_of
 
 Which = Literal["self", "cross"]
 Part = Literal["attention", "cross", "feed_forward"]
+Where = tuple[slice | list[int], list[int]]  # rows and heads of (B, H, T, E)
 
 
 @dataclass(frozen=True)
@@ -68,22 +69,26 @@ def ablated(
     *,
     side: str = "auto",
     which: Which = "self",
+    each: bool = False,
 ) -> Iterator[None]:
     """Without these (layer, head): their outputs are 0, or their mean over all places of what is read, which takes
     away what they say of one place and keeps what they say everywhere.
 
     side: auto (the decoder, or the only stack), encoder or decoder; which: the attention to the own text, or to the
-    source. Raises InputError for a head that does not exist.
+    source; each: row n of a batch of copies is without the n-th of them alone, and rows beyond are as they were.
+    Raises InputError for a head that does not exist.
     """
 
-    def change(y: Tensor, numbers: list[int]) -> Tensor:
-        return y.mean((0, 2), keepdim=True)[:, numbers] if how == "mean" else y.new_zeros(())
+    def change(y: Tensor, where: Where) -> Tensor:
+        if how == "zero":
+            return y.new_zeros(())
+        return y.mean(2 if each else (0, 2), keepdim=True).expand(len(y), -1, -1, -1)[where]
 
     with ExitStack() as hooks:
         stack = _side(model, side)
-        for layer, numbers in _by_layer(stack, heads).items():
+        for layer, where in _by_layer(stack, heads, each).items():
             attend = attention_of(stack, layer, which).attend
-            _after(hooks, attend, lambda y, numbers=numbers: _with_heads(y, numbers, change(y, numbers)))
+            _after(hooks, attend, lambda y, where=where: _with_heads(y, where, change(y, where)))
         yield
 
 
@@ -95,20 +100,26 @@ def swapped(
     *,
     side: str = "auto",
     which: Which = "self",
+    each: bool = False,
 ) -> Iterator[None]:
-    """With the outputs that these (layer, head) had in another pass, over a text of the same length."""
+    """With the outputs that these (layer, head) had in another pass, over a text of the same length.
+
+    each: of a pass over one text; row n of a batch of copies has the n-th of them alone, and rows beyond are as they
+    were.
+    """
     with ExitStack() as hooks:
         stack, other = _side(model, side), _side_of(trace, _side(model, side).name)
-        for layer, numbers in _by_layer(stack, heads).items():
+        for layer, where in _by_layer(stack, heads, each).items():
             attend, kept = attention_of(stack, layer, which).attend, other.seams(which)[layer].y
 
-            def swap(y: Tensor, numbers: list[int] = numbers, kept: Tensor = kept) -> Tensor:
+            def swap(y: Tensor, where: Where = where, kept: Tensor = kept) -> Tensor:
+                kept = kept.expand(len(y), -1, -1, -1) if each and len(kept) == 1 else kept
                 if y.shape != kept.shape:
                     raise InputError(
                         f"the text has {y.shape[2]} tokens (batch {y.shape[0]}), the other pass {kept.shape[2]} (batch "
                         f"{kept.shape[0]}); wanted the same of both"
                     )
-                return _with_heads(y, numbers, kept[:, numbers].to(y))
+                return _with_heads(y, where, kept[where].to(y))
 
             _after(hooks, attend, swap)
         yield
@@ -121,12 +132,24 @@ def skipped(model: Transformer, parts: Iterable[tuple[int, Part]], *, side: str 
     with ExitStack() as hooks:
         stack = _side(model, side)
         for layer, name in parts:
-            block = _block(stack, layer)
-            part = getattr(block, name, None) if name in ("attention", "cross", "feed_forward") else None
-            if part is None:
-                raise InputError(f"layer {layer} of the {stack.name} has no {name}; wanted attention, feed_forward, "
-                                 "or in a decoder with an encoder cross")  # fmt: skip
+            block, part = _part(stack, layer, name)
             _skip(hooks, stack.stack.config.residual, block, name, part)
+        yield
+
+
+@contextmanager
+def replayed(
+    model: Transformer, trace: Trace, parts: Iterable[tuple[int, Part]], *, side: str = "auto"
+) -> Iterator[None]:
+    """With what these (layer, attention | cross | feed_forward) gave in another pass over a text of the same length,
+    whatever they are given now: what came before them no longer reaches anything through them. Raises InputError for a
+    part that does not exist."""
+    with ExitStack() as hooks:
+        stack = _side(model, side)
+        updates = _side_of(trace, stack.name).updates
+        for layer, name in parts:
+            _, part = _part(stack, layer, name)
+            _after(hooks, part, lambda y, said=updates[layer][name]: said.to(y).expand_as(y))
         yield
 
 
@@ -223,26 +246,35 @@ def _side_of(trace: Trace, name: str) -> Side:
     raise InputError(f"the other pass has no {name}; take one of the same shape")
 
 
-def _block(side: Side, layer: int) -> Block:
+def _part(side: Side, layer: int, name: str) -> tuple[Block, nn.Module]:
+    """A block and one of its sublayers. Raises InputError for one that does not exist."""
     attention_of(side, layer)  # says what is wrong with the number
-    return side.blocks[layer]
+    block = side.blocks[layer]
+    part = getattr(block, name, None) if name in ("attention", "cross", "feed_forward") else None
+    if part is None:
+        raise InputError(f"layer {layer} of the {side.name} has no {name}; wanted attention, feed_forward, or in a "
+                         "decoder with an encoder cross")  # fmt: skip
+    return block, part
 
 
-def _by_layer(side: Side, heads: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
-    """layer -> its heads. Raises InputError for one that does not exist."""
-    found: dict[int, list[int]] = {}
-    for layer, head in heads:
+def _by_layer(side: Side, heads: Iterable[tuple[int, int]], each: bool = False) -> dict[int, Where]:
+    """layer -> where its heads stand in (B, H, ...): in all rows, or each in its own. Raises InputError for one that
+    does not exist."""
+    found: dict[int, tuple[list[int], list[int]]] = {}
+    for row, (layer, head) in enumerate(heads):
         attention = attention_of(side, layer)
         if not 0 <= head < attention.heads:
             raise InputError(f"head={head}, wanted 0 to {attention.heads - 1} of the {side.name}")
-        found.setdefault(layer, []).append(head)
-    return found
+        rows, numbers = found.setdefault(layer, ([], []))
+        rows.append(row)
+        numbers.append(head)
+    return {layer: (rows if each else slice(None), numbers) for layer, (rows, numbers) in found.items()}
 
 
-def _with_heads(y: Tensor, numbers: list[int], new: Tensor) -> Tensor:
+def _with_heads(y: Tensor, where: Where, new: Tensor) -> Tensor:
     """y (B, H, T, E) with these heads new."""
     y = y.clone()
-    y[:, numbers] = new
+    y[where] = new
     return y
 
 

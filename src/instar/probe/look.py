@@ -50,20 +50,21 @@ class Look:
     @property
     def layer(self) -> int:
         """Counted from 0. Raises InputError for one that does not exist."""
-        return _counted("layer", self.ask.layer, len(self.side.blocks))
+        return counted("layer", self.ask.layer, len(self.side.blocks))
 
     @property
     def head(self) -> int | None:
         """Counted from 0; None for the mean of all. Raises InputError for one that does not exist."""
-        return None if self.ask.head == -1 else _counted("head", self.ask.head, self.side.stack.config.heads)
+        return None if self.ask.head == -1 else counted("head", self.ask.head, self.side.stack.config.heads)
 
     @property
     def at(self) -> int:
         """The place of the token that is asked about. Raises InputError for one that does not exist."""
-        return _counted("at", self.ask.at, len(self.tokens))
+        return counted("at", self.ask.at, len(self.tokens))
 
 
-def _counted(name: str, number: int, count: int) -> int:
+def counted(name: str, number: int, count: int) -> int:
+    """A number of what is asked, -1 being the last. Raises InputError for one that does not exist."""
     if not -1 <= number < count:
         raise InputError(f"{name}={number}, wanted 0 to {count - 1}, or -1 for the last")
     return number if number >= 0 else count - 1

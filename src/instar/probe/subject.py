@@ -130,6 +130,13 @@ def read_ids(model: Transformer, ids: Sequence[int], source: Sequence[int] = ())
     return subject
 
 
+def within(name: str, ids: Sequence[int], rows: int) -> tuple[int, ...]:
+    """The ids. Raises InputError for one that a vocabulary of so many rows does not have."""
+    if wrong := [id for id in ids if not 0 <= id < rows]:
+        raise InputError(f"{name}: found {wrong[0]}, wanted 0 to {rows - 1}, the rows of the model's vocabulary")
+    return tuple(ids)
+
+
 def covering(tokens: Sequence[Token], start: int, end: int) -> list[int]:
     """The places of the tokens that hold any of the characters [start, end)."""
     return [place for place, token in enumerate(tokens) if token.start < end and token.end > start]

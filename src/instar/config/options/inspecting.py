@@ -11,8 +11,8 @@ from .asking import SamplingOptions
 from .screen import REQUIRED, SHORT, Machine
 
 View = Literal[
-    "tokens", "position", "attention", "heads", "lens", "next", "attribution", "kv", "beam", "generation", "probes",
-    "all",
+    "tokens", "position", "attention", "heads", "lens", "next", "attribution", "effects", "kv", "beam", "generation",
+    "probes", "all",
 ]  # fmt: skip
 
 
@@ -27,8 +27,8 @@ class InspectOptions(Machine):
     text: Positional[str] = field(default="", metadata={"positional": True})
     # instead of a text its ids, where there is no tokenizer
     ids: tuple[int, ...] = ()
-    # what is shown, one or several: tokens, position, attention, heads, lens, next, attribution, kv, beam, generation,
-    # probes; all takes those that apply to the model
+    # what is shown, one or several: tokens, position, attention, heads, lens, next, attribution, effects, kv, beam,
+    # generation, probes; all takes those that apply to the model
     view: tuple[View, ...] = ("attention",)
     # of an encoder-decoder: what is said of the source; none takes what the model says
     target: str = ""
@@ -48,10 +48,17 @@ class InspectOptions(Machine):
     level: Literal["token", "word"] = "token"
     # the token that is asked about, counted from 0; -1 the last
     at: int = -1
-    # attribution: the token that is explained, as text; none takes the likeliest
+    # attribution and effects: the token that is explained, as text; none takes the likeliest
     explain: str = ""
     # how tokens are credited: direct (logit attribution), gradient-attention, gradient-input, integrated, occlusion
     method: Literal["direct", "gradient-attention", "gradient-input", "integrated", "occlusion"] = "integrated"
+    # effects: a head that is left out says nothing, or its mean over the text
+    ablation: Literal["zero", "mean"] = "zero"
+    # effects: a second text of as many tokens, whose states are put into this one's pass; of an encoder-decoder another
+    # source
+    other: str = ""
+    # the same as ids
+    other_ids: tuple[int, ...] = ()
     # likeliest tokens that are listed
     top: int = 5
     # next, generation and beam: how tokens are chosen

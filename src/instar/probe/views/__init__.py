@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ..look import Look
 from ..panel import Panel
-from . import attention, attribution, beam, generation, heads, kv, lens, position, probes, tokens
+from . import attention, attribution, beam, effects, generation, heads, kv, lens, position, probes, tokens
 from . import next as following
 
 VIEWS: dict[str, Callable[[Look], Panel]] = {
@@ -18,6 +18,7 @@ VIEWS: dict[str, Callable[[Look], Panel]] = {
     "lens": lens.lens,
     "next": following.next,
     "attribution": attribution.attribution,
+    "effects": effects.effects,
     "kv": kv.kv,
     "beam": beam.beam,
     "generation": generation.generation,

@@ -4,7 +4,6 @@ believed."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ...config import InputError
+from ..asked import FIRST, Asked, asked_of
 from ..attribution import (
     COMPLETE,
     Aim,
     Credit,
-    aim,
     faithfulness,
     gradient_attention,
     gradient_input,
@@ -87,20 +86,6 @@ JUMPING = Words(
     "nothing of such a jump, so that shares may not add up here.",
     "每个词元只经过少数专家，沿途所选专家会突然切换；梯度看不到这种跳变，所以份额之和可能对不上。",
 )
-FIRST = Words(
-    "The text to be explained is several tokens; the first is explained.",
-    "所解释的文本由多个词元组成，这里解释第一个。",
-)
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What is explained: where, which token, and whether the text that was asked for had more."""
-
-    aim: Aim
-    piece: str
-    before: str
-    cut: bool
 
 
 def attribution(look: Look) -> Panel:
@@ -112,7 +97,9 @@ def attribution(look: Look) -> Panel:
     InputError where no head says tokens, for side=encoder beside a decoder, and for a text that has no token.
     """
     trace, method = look.trace, look.ask.method
-    asked = _asked(look)
+    if look.side is not trace.own:
+        raise InputError("side=encoder, and what is explained is said by the decoder; leave it out")
+    asked = asked_of(look)
     length = len(look.subject.tokens) + len(look.subject.source)
     referee = occlusion(trace, asked.aim) if method == "occlusion" or length <= REFEREED else None
     credit = None if method == "direct" else _credit(method, trace, asked.aim, referee)
@@ -161,32 +148,6 @@ def attribution(look: Look) -> Panel:
             *([FIRST] if asked.cut else []),
         ],
     )
-
-
-def _asked(look: Look) -> _Asked:
-    subject, ask, trace = look.subject, look.ask, look.trace
-    if ask.side == "encoder" and trace.encoder is not None:
-        raise InputError("side=encoder, and what is explained is said by the decoder; leave it out")
-    at = look.at
-    mask = None if subject.tokenizer is None else subject.tokenizer.mask
-    if ask.at == -1 and not trace.own.causal:  # an encoder is asked about a hole rather than about its last token
-        at = next((place for place, token in enumerate(subject.tokens) if token.id == mask), at)
-    ids = _explained(look)
-    wanted = aim(trace, at, ids[0] if ids else None)
-    return _Asked(wanted, subject.piece(wanted.target), subject.tokens[at].piece, len(ids) > 1)
-
-
-def _explained(look: Look) -> list[int]:
-    text, tokenizer = look.ask.explain, look.subject.tokenizer
-    if not text:
-        return []
-    if tokenizer is None:
-        if not text.isdecimal():
-            raise InputError(f"explain={text!r}, and there is no tokenizer; wanted the id of a token")
-        return [int(text)]
-    if text in tokenizer.specials:
-        return [tokenizer.specials[text]]
-    return list(tokenizer.encode(text))
 
 
 def _credit(method: str, trace: Trace, wanted: Aim, referee: Credit | None) -> Credit:
@@ -311,7 +272,7 @@ def _numbers(x: Tensor) -> np.ndarray:
     return x.detach().float().numpy(force=True)
 
 
-def _title(look: Look, asked: _Asked, method: str) -> Words:
+def _title(look: Look, asked: Asked, method: str) -> Words:
     said, before, name = asked.piece, asked.before, NAMES[method]
     if look.trace.own.causal:
         return Words(f"Why {said!r} after {before!r}: {name.en}", f"为什么在「{before}」之后是「{said}」：{name.zh}")

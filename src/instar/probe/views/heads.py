@@ -42,9 +42,11 @@ TRACE = Words(
 )
 RULE = Words(
     "A label needs a score of 0.4, without the sink, and 5 times its chance; positional 0.9. A head may have several, "
-    "or none: most do nothing so simple. A narrow test does not tell all that a head does.",
+    "or none: most do nothing so simple. A narrow test does not tell all that a head does; --view effects shows what "
+    "is lost without it.",
     "标签要求去除汇聚点后的得分不低于 0.4，且不低于随机水平的 5 倍；「按位置」要求 0.9。一个头可以有多个标签，"
-    "也可以没有：多数头做的事并不这样简单，单项测试也不能说明一个头的全部作用。",
+    "也可以没有：多数头做的事并不这样简单，单项测试也不能说明一个头的全部作用。"
+    "去掉一个头会失去什么，见 --view effects。",
 )
 RANDOM = Words(
     "On random tokens said twice, [begin] r1 .. rn r1 .. rn, a head can match, and knows nothing of the language.",
