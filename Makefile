@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check
 INSTAR := $(VENV)/bin/instar
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: demo results test lint types bench bench-data bench-decode bench-alignment bench-serve test-slow test-clients test-ray test-gpu traps clean help
+.PHONY: demo results test lint types bench bench-data bench-decode bench-alignment bench-serve bench-inside claims test-slow test-clients test-ray test-gpu traps clean help
 
 help:
 	@echo "make demo       raise a model from text to conversation on this machine, then talk with it"
@@ -19,6 +19,8 @@ help:
 	@echo "make bench-decode  decoding beside transformers, CTranslate2 and llama.cpp, in a venv of their own (hours)"
 	@echo "make bench-alignment  SFT and DPO beside TRL's trainers, in the same venv (hours)"
 	@echo "make bench-serve  the server beside its engine, transformers serve and llama.cpp's, in the same venv (an hour)"
+	@echo "make bench-inside  what it costs to see every head of a GPT-2-sized model, beside 2 seconds and 1 GiB"
+	@echo "make claims     what the textbook says, held against the demo's model and one of 24 layers (hours)"
 	@echo "make results    the recipes of docs/results.md; those on real data want DATA=FOLDER (hours)"
 
 demo: $(VENV)/.demo
@@ -87,6 +89,16 @@ bench-alignment: $(VENV)/.test $(PEERS)/.peers
 SERVE ?=
 bench-serve: $(VENV)/.test $(PEERS)/.peers
 	$(VENV)/bin/python benchmarks/serve.py $(SERVE)
+
+bench-inside: $(VENV)/.test
+	$(VENV)/bin/python benchmarks/inside.py
+
+# Beside the world's texts those of DATA, where they are.
+REAL = $(wildcard $(addprefix $(DATA)/,entities/wikigold.jsonl entities/weibo_zh.jsonl syntax/en_ewt-ud-dev.conllu \
+	syntax/zh_gsdsimp-ud-dev.conllu))
+claims: $(VENV)/.test
+	for name in demo deep; do $(INSTAR) grow recipes/$$name.yaml --out runs/$$name || exit 1; \
+		$(INSTAR) eval --model runs/$$name/sft --claims --out runs/$$name/claims $(if $(REAL),--data $(REAL)) || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(PEERS) $(CLIENTS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
