@@ -56,19 +56,26 @@ def test_views_are_said_in_any_way(inspect, words):
     assert report["text"] == TEXT
 
 
-def test_checks_alone(inspect, monkeypatch):
+def test_checks_alone(inspect, monkeypatch, tmp_path):
     """--check: a line each and 0 where all are green; one that is red is told, and the status is 1, files or not."""
     shown = inspect(TEXT, "--check")
     assert shown.status == 0
     lines = shown.out.splitlines()
     assert lines[-1] == f"{len(lines) - 1} of {len(lines) - 1} checks are green"
-    assert all(line.startswith("✓ attention") for line in lines[:-1])
+    assert all(line.startswith(("✓ attention", "✓ proof    ")) for line in lines[:-1])
+    assert sum("with a cache" in line for line in lines) == 1
     red = Check("rows", 0.5, 1e-5, Words("rows add up", "行和为一"))
     monkeypatch.setitem(VIEWS, "attention", lambda look: Panel("attention", Words("A", "A"), checks=[red]))
     shown = inspect(TEXT, "--check")
     assert shown.status == 1
-    assert shown.out.splitlines() == ["✗ attention  0.5 ≤ 1e-05  rows add up", "0 of 1 checks are green"]
+    (wrong,) = (line for line in shown.out.splitlines() if line.startswith("✗"))
+    assert wrong.split() == ["✗", "attention", "0.500", ">", "1.0e-5", "rows", "add", "up"]
+    assert shown.out.startswith("✗"), "red ones first"
     assert inspect(TEXT).status == 0
+    for words in (["--check"], ["--check", "--json"]):
+        shown = inspect(TEXT, "--output", tmp_path / "a.html", *words)
+        assert shown.status == 1
+        assert ("✗ attention" in shown.out) == ("--json" not in words)
 
 
 def test_files(inspect, tmp_path):
@@ -119,10 +126,14 @@ def test_ids_of_a_model_without_a_tokenizer(grown, cli, tmp_path):
         ([TEXT, "--other-ids", "5", "--view", "effects"], "found --other-ids and no --ids"),
         (["--ids", "5", "--other", TEXT, "--view", "effects"], "found --other with --ids"),
         ([TEXT, "--other", TEXT], "found another text, and the view attention; only effects reads it"),
+        ([TEXT, "--entities", "ball"], "found entities, and the view attention; only heads measures them"),
         ([TEXT, "--view", "atention"], "did you mean attention?"),
         ([TEXT, "--format", "png"], "name a file with --output"),
         ([TEXT, "--output", "nowhere/a.html"], "there is no folder nowhere"),
         ([TEXT, "--output", "a.pdf"], "a.pdf has the ending .pdf"),
+        ([TEXT, "--output", "a.html", "--format", "json"], "a.html has the ending of html, and the format is json"),
+        (["--view", "lens", "tokens"], "--view took lens tokens"),
+        ([TEXT, "--top", "0", "--view", "kv"], "top=0, wanted at least 1"),
         ([TEXT, "--check", "--format", "html"], "--format html has no --output"),
         ([TEXT, "--layer", "99"], "layer=99, wanted 0 to"),
         ([TEXT, "--head", "-2"], "head=-2, wanted 0 to"),
@@ -150,3 +161,28 @@ def test_refused_with_the_model(inspect):
 def test_every_view_has_an_option_value():
     """The views that a flag knows are those that there are."""
     assert set(VIEWS) | {"all"} <= set(View.__args__)
+
+
+def test_a_folder_that_cannot_be_written(inspect, monkeypatch):
+    """It is found before the work, and what was typed is named."""
+    monkeypatch.setattr("instar.cli.inspect._load", lambda options: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    result = inspect(TEXT, "--output", "a.html")
+    assert result.status == 2
+    assert "--output a.html: nothing can be written" in result.err
+
+
+def test_what_is_not_drawn_is_said(inspect, monkeypatch, tmp_path):
+    """A PNG without matplotlib: on stderr, by name."""
+    monkeypatch.setattr("instar.probe.draw.charted.plotting", lambda: False)
+    shown = inspect(TEXT, "--output", tmp_path / "a.png")
+    assert "not drawn, as matplotlib is missing" in shown.err
+    assert "The strongest of each token" in shown.err
+
+
+def test_the_text_that_generate_says(grown, cli):
+    """Without a word of sampling, view generation tells what `instar generate` says."""
+    said = cli("generate", "--model", grown.sft, "--prompt", TEXT, "--max-new-tokens", "6", "--json").json["answers"][0]
+    panel = cli("inspect", "--model", grown.sft, TEXT, "--view", "generation", "--max-new-tokens", "6", "--json").json
+    assert panel["panels"][0]["data"]["ids"] == said["ids"]
+    assert cli("inspect", "--model", grown.sft, TEXT, "--view", "beam,next", "--beams", "2", "--check").status == 0

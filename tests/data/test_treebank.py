@@ -62,6 +62,13 @@ def test_words_that_a_contraction_does_not_spell_share_its_place(tmp_path):
         ("Dogs don't", "Dogs do", "the text goes on with 'do bite.', and the words with \"don't\""),
         ("bite.\n", "bite. Ever\n", "the words end before 'Ever'"),
         ("\t0\troot", "\t1\troot", "has no root"),
+        ("\t4\tnsubj", "\t0\tnsubj", "has 2 roots"),
+        ("\t4\tnsubj", "\t1\tnsubj", "word 1 depends on itself"),
+        (
+            "\t4\taux\t_\t_\n3\tn't\tnot\tPART\t_\t_\t4\tadvmod",
+            "\t3\taux\t_\t_\n3\tn't\tnot\tPART\t_\t_\t2\tadvmod",
+            "word 2 depends on itself",
+        ),
         ("2-3", "2-9", "a contraction ends with word 9, of 5"),
         ("2-3", "2-1", "the lower number first"),
         ("5\t.\t.", "5\t\t.", "word 5 is empty"),
@@ -78,6 +85,8 @@ def test_a_broken_file_is_told(tmp_path):
     """A file that is missing, and one that ends too early, as a download may."""
     with pytest.raises(InputError, match="no such file"):
         list(read_treebank(tmp_path / "t.conllu"))
+    with pytest.raises(InputError, match="has no sentence"):
+        list(read_treebank(written(tmp_path, "\n\n", "empty.conllu")))
     path = written(tmp_path, DOG, "t.conllu.gz")
     path.write_bytes(path.read_bytes()[:-12])
     with pytest.raises(InputError, match="whole"):

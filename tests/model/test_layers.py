@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from instar.model.attention import SHORT, Attend, _by_products
+from instar.model.attention import SHORT, Attend, _by_products, grouped_weights
 from instar.model.layers import Dropout, LayerNorm, RMSNorm, RootMeanSquare
 
 
@@ -136,3 +136,14 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
     assert not torch.equal(dropout(x), y)
     assert torch.equal(dropout.eval()(x), x)
     assert len({tuple(column) for column in (y == 0)[:8].T.tolist()}) > 50, "bytes of one number are no copies"
+
+
+def test_scores_of_half_precision_are_wide():
+    """Scores of 20 and 20.05 are two in bf16 too, as fused kernels have them: what attention takes is as exact as what
+    it is given, with a cap and without."""
+    q, k = (draw(1, 2, 16, 8, seed=n, dtype=torch.bfloat16) * scale for n, scale in enumerate((8, 4)))
+    for cap in (0.0, 50.0):
+        wanted = grouped_weights(q.double(), k.double(), None, True, cap=cap)
+        found = grouped_weights(q, k, None, True, cap=cap)
+        assert found.dtype == torch.bfloat16
+        torch.testing.assert_close(found.double(), wanted, rtol=0, atol=2**-8)

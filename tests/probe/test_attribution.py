@@ -140,6 +140,26 @@ def test_integrated_gradients_stop_at_the_most_steps_and_say_so():
     assert found.gap > 1e-12
 
 
+def test_nothing_gained_has_no_gap(monkeypatch):
+    """Where the way ends as high as it began, the gap is of the logit: in fp32 a share of nothing is anything."""
+    trace = passed()
+    trace = capture(trace.model.float(), trace.tokens)
+    blank = attribution._blank
+    near = lambda model, x, embed, baseline: x + 1e-7 * (blank(model, x, embed, baseline) - x)  # noqa: E731
+    monkeypatch.setattr(attribution, "_blank", near)
+    found = integrated(trace, Aim(3, 5))
+    assert abs(found.whole) < 1e-4 * abs(found.value)
+    assert found.gap < 1e-3
+
+
+def test_a_long_text_is_read_in_fewer_steps(monkeypatch):
+    """So many tokens are read and no more; never fewer than the first steps."""
+    monkeypatch.setattr(attribution, "TOKENS_READ", 6 * 32)
+    assert integrated(passed(), Aim(3, 5), limit=1e-12).steps == 32
+    monkeypatch.setattr(attribution, "TOKENS_READ", 1)
+    assert integrated(passed(), Aim(3, 5), limit=1e-12).steps == attribution.FIRST_STEPS
+
+
 @pytest.mark.parametrize("shape", ["encoder", "pair"])
 def test_occlusion_is_the_loss_of_a_token_whose_embedding_was_replaced(shape):
     """Occlusion equals a run of the model with that token's row of the embedding overwritten by the table's mean."""

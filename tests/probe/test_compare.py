@@ -5,6 +5,7 @@ import pytest
 
 from instar.probe.compare import compare
 from instar.probe.panel import (
+    About,
     Arcs,
     Atlas,
     Bars,
@@ -135,7 +136,9 @@ def test_tables_are_joined_by_their_first_column():
 def test_flows_and_what_cannot_be_joined():
     """A step says what goes on in both where that differs; trees, arcs and scatters stand side by side."""
     (flow,) = compared(*(Flow(T, [(T, "same"), (T, what)]) for what in ("3 tokens", "4 tokens")))
-    assert [what for _, what in flow.steps] == ["same", "sft: 3 tokens\ndpo: 4 tokens"]
+    assert [what for _, what in flow.steps] == [
+        "same", ("sft: 3 tokens\ndpo: 4 tokens", "sft：3 tokens\ndpo：4 tokens"),
+    ]  # fmt: skip
     pairs = [
         [Tree(T, [(-1, "a", x, "kept")]), Arcs(T, ["a"], [(0, 0, x)]), Scatter(T, [("a", 1, x)])] for x in (0.5, 0.25)
     ]
@@ -200,3 +203,37 @@ def test_two_views_are_no_comparison():
     """Only the same view twice."""
     with pytest.raises(ValueError, match="views lens and kv"):
         compare(panel(), Panel("kv", T), NAMES)
+
+
+def test_other_things_are_not_subtracted():
+    """Logits of other tokens, and what has axes of its own, stand without a difference and with the reason; steps of an
+    answer are subtracted up to the first token that differs. By hand."""
+    why = Words("of other tokens", "属于不同词元")
+
+    def said(target, ids, **arrays):
+        about = {"heads": About(target, why=why), "plane": About(None, why=why), "steps": About((), [None, *ids], why)}
+        return Panel("lens", T, {"tokens": TOKENS}, arrays, about=about)
+
+    numbers = {name: np.arange(3, dtype=np.float32) for name in ("heads", "plane", "steps")}
+    same = compare(said(4, [8, 9], **numbers), said(4, [8, 9], **numbers), NAMES)
+    assert set(same.data["differences"]) == {"heads", "steps"}
+    assert same.data["apart"] == ["plane"]
+    found = compare(said(4, [8, 9], **numbers), said(5, [7, 9], **{k: v + 2 for k, v in numbers.items()}), NAMES)
+    assert found.data["apart"] == ["heads", "plane", "steps"]
+    assert found.arrays["difference/steps"].tolist() == [-2]
+    assert "difference/heads" not in found.arrays
+    assert any("Not subtracted: heads, plane, steps. of other tokens" in note.en for note in found.notes)
+    assert compare(said(4, [], **numbers), said(4, [], **numbers), NAMES, same_source=False).data["differences"] == {}
+
+
+def test_other_columns_are_not_subtracted():
+    """A grid whose columns are other tokens stands beside the other."""
+    grids = [Matrix(T, np.full((1, 2), x, np.float32), ["r"], ["a", c]) for x, c in ((1, "b"), (2, "c"))]
+    assert [figure.title.en for figure in compared(*grids)] == ["title · sft", "title · dpo"]
+
+
+def test_labels_in_both_languages_bear_the_names():
+    """A word of ours keeps its two languages beside the name of the model."""
+    word = Words("biases", "偏置")
+    (bars,) = compared(*(Bars(T, [word], {word: [x], "y": [x]}) for x in (1.0, 2.0)))
+    assert next(iter(bars.series)) == ("biases · sft", "偏置 · sft")

@@ -14,7 +14,9 @@ from instar.config.options import LoraOptions
 from instar.model.grid import Grid
 from instar.model.transformer import Transformer
 from instar.probe.capture import capture
+from instar.probe.copying import copying
 from instar.probe.direct import direct, frozen
+from instar.probe.lens import logits_of
 
 TINY = dict(vocab_size=61, d_model=32, layers=3, heads=4, d_ff=48, max_positions=32)
 ENCODER = TINY | dict(causal=False, heads_of=("masked",), norm="layer", mlp="plain", act="gelu", head_bias=True)
@@ -119,13 +121,20 @@ def test_with_an_adapter_and_with_whole_numbers():
     tokens = torch.randint(0, 61, (1, 9), generator=torch.Generator().manual_seed(1))
     model = stirred(Transformer(ModelConfig(**TINY, bias=True))).eval()
     base = direct(capture(model, tokens), 8, 5)
-    attach(model, "a", LoraOptions(rank=2))
+    attach(model, "a", LoraOptions(rank=2, dropout=0.5, targets=("v", "out", "up")))
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if ".adapters." in name:
                 weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(4)) / 4)
     with using(model, "a"):
         found = direct(capture(model, tokens), 8, 5)
+        model.train()  # dropout of the adapter rests, whoever asks
+        again = direct(capture(model, tokens), 8, 5)
+        assert again.gap <= again.limit
+        assert again.logit == found.logit
+        trace = capture(model, tokens)
+        assert torch.equal(logits_of(trace, -1), trace.logits())
+        assert torch.equal(copying(model, trace.own), copying(model.eval(), trace.own))
     assert found.gap <= found.limit
     assert abs(found.logit - base.logit) > 0.01
     model = stirred(Transformer(ModelConfig(**TINY, bias=True))).eval()

@@ -188,3 +188,10 @@ def test_a_plane_keeps_distances_of_what_lies_in_it():
     alone, none = plane(born(), [5])
     assert alone.tolist() == [[0, 0]]
     assert none.tolist() == [0, 0]
+
+
+def test_values_that_drift_along_a_diagonal_are_uneven():
+    """Sinusoids: each neighbour a little more than the one before, and the ends far apart."""
+    drift = torch.arange(50.0).expand(50, 50) * 1e-3 + 1
+    assert toeplitz_gap(drift) == pytest.approx(0.049 / 1.049, rel=1e-4)
+    assert toeplitz_gap(torch.zeros(3, 3)) == 0

@@ -95,8 +95,22 @@ def test_a_head_that_looks_everywhere_alike_scores_its_chance(shape):
     found = profile(blank(layers=2, heads=2, d_model=16, **shape), length=10, samples=2)
     assert found.scores["entropy"] == pytest.approx(np.ones((2, 2)), abs=1e-6)
     for name in set(found.scores) - {"positional", "copying"}:
-        assert found.scores[name] == pytest.approx(found.chance[name], abs=1e-6), name
+        assert found.scores[name] == pytest.approx(found.chance[name], abs=1e-6, nan_ok=True), name
     assert labels(found) == [[[], []], [[], []]]
+
+
+def test_a_window_that_holds_no_pair_loses_its_own_layer_alone():
+    """Induction over 10 tokens is out of sight of a window of 5: that layer has no number and no label, the other
+    has."""
+    found = profile(blank(layers=2, heads=2, d_model=16, windows=(5, 0)), length=10, samples=2)
+    assert {name: found.blind(name) for name in ("induction", "duplicate", "previous")} == {
+        "induction": [0], "duplicate": [0], "previous": [],
+    }  # fmt: skip
+    assert np.isfinite(found.scores["induction"][1]).all()
+    assert found.best("induction")[1] == 1
+    assert found.peaks["induction"][0].tolist() == [-1, -1]
+    none = profile(blank(layers=2, heads=2, d_model=16, windows=(2, 2)), length=10, samples=2)
+    assert "induction" not in none.scores
 
 
 def test_the_sink_is_taken_out_of_a_score():

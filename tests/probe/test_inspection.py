@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 import instar
@@ -14,8 +15,9 @@ from instar.config import InputError, ModelConfig
 from instar.config.options import LoraOptions
 from instar.model.transformer import Transformer
 from instar.probe import inspection
+from instar.probe.draw import charted
 from instar.probe.inspection import inspect, numbered
-from instar.probe.panel import Check, Matrix, Panel, Words
+from instar.probe.panel import Check, Matrix, Panel, Strip, Unfit, Words
 from instar.probe.views import VIEWS
 from instar.text.tokenizer import Tokenizer
 
@@ -38,7 +40,7 @@ def logits(look):
 
 def decoders_alone(look):
     if look.side.name != "decoder":
-        raise InputError("an encoder has no cache")
+        raise Unfit(Words("an encoder has no cache", "编码器没有缓存"))
     return Panel("decoders", T, {"tokens": []}, checks=[Check("always", 1.0, 0.5, T)])
 
 
@@ -69,7 +71,7 @@ def test_all_takes_what_applies_and_says_the_rest(views):
     encoder = tiny(causal=False, heads_of=("masked",))
     found = inspect(encoder, None, IDS, "all")
     assert [panel.view for panel in found.panels] == ["logits"]
-    assert found.left_out == {"decoders": "an encoder has no cache"}
+    assert found.left_out == {"decoders": ("an encoder has no cache", "编码器没有缓存")}
     with pytest.raises(InputError, match="an encoder has no cache"):
         inspect(encoder, None, IDS, ["logits", "decoders"])
     both = inspect(tiny(), None, IDS, "all")
@@ -190,3 +192,49 @@ def test_in_a_notebook_and_on_a_terminal(views):
     assert "逻辑值" in found._repr_html_()
     assert "逻辑值" in str(found)
     assert "logits" in str(inspect(tiny(), None, IDS, "logits"))
+
+
+def test_files_say_of_what(views, tmp_path):
+    """JSON, the metadata of safetensors and the title of an SVG name the model, ids and what was asked."""
+    found = inspect(tiny(), None, np.array(IDS), "logits", names=("mine", "other"), top=7, sampling={"top_k": 3})
+    record = found.record()
+    assert (record["model"], record["token_ids"], record["green"]) == ("mine", IDS, True)
+    assert record["options"] == {"top": 7, "sampling.top_k": 3}
+    found.save(tmp_path / "a.safetensors")
+    with safe_open(tmp_path / "a.safetensors", "np") as file:
+        assert json.loads(file.metadata()["of"])["token_ids"] == IDS
+    (path,) = found.save(tmp_path / "a.svg")
+    assert "<title>logits · mine · 5 9 11 5 · top=7, sampling.top_k=3</title>" in path.read_text()
+    assert "mine" in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (dict(method="integrate"), "unknown value for method: integrate; did you mean integrated?"),
+        (dict(layer="2"), "layer: found '2' (str), wanted int"),
+        (dict(text=[5, "a"]), "ids[1]: found 'a' (str), wanted int"),
+        (dict(text=7), "ids: found 7 (int)"),
+        (dict(target=3), "target: found 3 (int), wanted str"),
+        (dict(sampling="greedy"), "sampling: found str, wanted SamplingOptions"),
+        (dict(top=0), "top=0, wanted at least 1"),
+        (dict(view=3), "unknown view 3"),
+        (dict(lyer=1), "unknown option lyer; did you mean layer?"),
+    ],
+)
+def test_what_is_asked_is_checked_as_flags_are(views, ask, message):
+    """Names, values and types, with the nearest word."""
+    with pytest.raises(InputError) as error:
+        inspect(tiny(), None, ask.pop("text", IDS), ask.pop("view", "logits"), **ask)
+    assert message in str(error.value)
+
+
+def test_what_cannot_be_drawn_is_said(monkeypatch, tmp_path):
+    """A PNG without matplotlib leaves figures out, by name and with the remedy; an ending contradicts no format."""
+    monkeypatch.setattr(charted, "plotting", lambda: False)
+    figures = [Matrix(T, np.eye(2)), Strip(Words("tokens", "词"), ["a"], [1.0])]
+    found = inspection.Inspection((Panel("v", T, figures=figures),))
+    with pytest.warns(UserWarning, match=r"not drawn.*instar\[plot\].*tokens"):
+        assert found.save(tmp_path / "a.png") == [tmp_path / "a.png"]
+    with pytest.raises(InputError, match="has the ending of html, and the format is json"):
+        found.save(tmp_path / "a.html", "json")

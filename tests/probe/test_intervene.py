@@ -282,6 +282,41 @@ def test_an_effect_is_the_difference_of_two_passes():
     assert effect(before, after, -1, target=4).logit[0] == pytest.approx(float(before.logits()[0, -1, 4]))
 
 
+@pytest.mark.parametrize("change", [
+    lambda model, trace: ablated(model, [(0, 0)], "mean"),
+    lambda model, trace: swapped(model, trace, [(0, 0)]),
+    lambda model, trace: replayed(model, trace, [(0, "attention")]),
+    lambda model, trace: patched(model, trace, [(0, 0)]),
+    lambda model, trace: cut(model, [(1, None, 1, 0)]),
+])  # fmt: skip
+def test_what_is_told_by_its_place_is_refused_behind_a_cache(change):
+    """A step reads one token, whose place among those read is 0 wherever it stands: nothing is changed in silence."""
+    from instar.model.cache import KVCache
+
+    model = born()
+    text, _ = texts(model)
+    cache = KVCache(model.config, 1, 8, dtype=torch.float64)
+    with torch.no_grad():
+        model(text["tokens"][:, :3], cache=cache)
+        with pytest.raises(InputError, match="a pass with a cache"), change(model, seen(model, text)):
+            model(text["tokens"][:, 3:4], cache=cache)
+    assert hooks_of(model) == 0
+
+
+@pytest.mark.parametrize(("asked", "said"), [
+    (dict(at=6), "at=6, wanted 0 to 5"), (dict(at=-7), "at=-7"), (dict(target=-1), "target=-1, wanted 0"),
+    (dict(k=0), "k=0, wanted at least 1"), (dict(short=True), "passes of 6 and 4 tokens"),
+])  # fmt: skip
+def test_an_effect_of_what_does_not_exist(asked, said):
+    """A place, an id, a length that cannot be compared."""
+    model = born()
+    text, _ = texts(model)
+    before = seen(model, text)
+    after = capture(model, before.tokens[:, :4]) if asked.pop("short", False) else before
+    with pytest.raises(InputError, match=said):
+        effect(before, after, **asked)
+
+
 @pytest.mark.parametrize(("change", "said"), [
     (lambda model, trace: ablated(model, [(5, 0)]), "layer=5, wanted 0 to 1"),
     (lambda model, trace: ablated(model, [(0, 0)], side="decoder"), "side=decoder"),

@@ -112,11 +112,21 @@ def test_a_large_vocabulary_goes_piece_by_piece(monkeypatch):
         module, "_read", lambda trace, at, k, read=module._read: pieces.append(at) or read(trace, at, k)
     )
     parts = lens(trace)
-    assert pieces == [slice(at, at + 2) for at in range(0, 9, 2)]
+    assert pieces == [slice(at, min(at + 2, 9)) for at in range(0, 9, 2)]
     assert torch.equal(parts.ids, whole.ids)
     assert torch.equal(parts.settled, whole.settled)
     torch.testing.assert_close(parts.kl, whole.kl)
     assert exit_gap(trace, 1) == 0.0
+
+
+def test_some_places_are_read_as_all_are():
+    """The places that are drawn alone have the figures that they have among all."""
+    trace = traced()
+    whole, some = lens(trace), lens(trace, places=range(3, 7))
+    assert torch.equal(some.ids, whole.ids[:, :, 3:7])
+    assert torch.equal(some.settled, whole.settled[:, 3:7])
+    torch.testing.assert_close(some.kl, whole.kl[:, :, 3:7])
+    assert exit_gap(trace, 1, range(3, 7)) == 0.0
 
 
 def test_settled():

@@ -131,7 +131,8 @@ def test_groups_are_whole():
         group for group, is_tested in zip(groups, tested) if not is_tested
     }
     assert 0.25 < tested.mean() < 0.35
-    assert held_out(["a"] * 99 + ["b"], 0.5).sum() in (1, 99)
+    assert {held_out(["a"] * 99 + ["b"], 0.5, seed=seed).sum() for seed in range(9)} == {1}, "overshoots"
+    assert held_out(["a"] * 6 + ["b"] * 4, 0.3).tolist() == [False] * 6 + [True] * 4
     assert not np.array_equal(tested, held_out(groups, 0.3, seed=1))
     with pytest.raises(InputError, match="all 2 examples are of one group"):
         held_out(["a", "a"])
@@ -143,6 +144,18 @@ def test_labels_of_a_control_go_with_the_word():
     drawn = control(list(range(50)) * 2, labels)
     assert np.array_equal(drawn[:50], drawn[50:])
     assert 0.05 < drawn[:50].mean() < 0.4
+
+
+def test_a_control_of_kinds_that_were_never_trained_on_is_none(model, texts):
+    """Where the group is the kind itself, labels drawn for what is tested cannot be learnt: no number is given."""
+    examples = [Example([n % 7, n % 5], 1, "ab"[n % 2], n % 5, n % 5) for n in range(40)]
+    features = torch.randn(2, 40, 6, generator=torch.Generator().manual_seed(1))
+    found = by_row(features, examples)
+    assert np.isnan(found.control).all()
+    assert np.isnan(found.selectivity).all()
+    assert np.isfinite(found.accuracy).all()
+    elsewhere = by_row(features, [one._replace(group=n % 4) for n, one in enumerate(examples)])
+    assert np.isfinite(elsewhere.selectivity).all()
 
 
 def test_centre_of_gravity():

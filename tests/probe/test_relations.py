@@ -2,6 +2,7 @@
 
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,8 @@ from instar.config import InputError, ModelConfig
 from instar.data.treebank import Sentence
 from instar.data.world import records
 from instar.model.transformer import Transformer
+from instar.probe import relations, routing
+from instar.probe.capture import capture
 from instar.probe.relations import (
     Arc,
     Example,
@@ -16,9 +19,10 @@ from instar.probe.relations import (
     drawn_spans,
     entity_lift,
     grouped,
-    lift_and_p,
     of_record,
     of_treebank,
+    p_value,
+    stack_lifts,
 )
 from instar.probe.subject import Token
 from instar.text.tokenizer import Tokenizer
@@ -66,10 +70,22 @@ def test_random_spans_tell_a_lift_from_chance():
     for row in range(40):
         seen = [place for place in (7, 8, 20) if place < row] or [0]
         weights[0, row, seen] += 0.9 / len(seen)
-    lift, p = lift_and_p(weights, entity)
-    assert lift[0] > 3
-    assert 1 / 201 <= p[0].item() < 0.02
-    assert p[1].item() == pytest.approx(1.0)
+    drawn = drawn_spans(entity, torch.arange(40) > 0, 200, seed=0)
+    lifts = entity_lift(weights, torch.cat([entity[None], drawn])).numpy()
+    assert lifts[0, 0] > 3
+    assert 1 / 201 <= p_value(lifts[0, 0], lifts[0, 1:]) < 0.02
+    assert p_value(lifts[1, 0], lifts[1, 1:]) == pytest.approx(1.0)
+    assert np.isnan(p_value(np.nan, lifts[0, 1:]))
+
+
+def test_the_lifts_of_a_stack_are_those_of_its_heads(monkeypatch):
+    """However few heads exist at a time, each has the lift of its own weights."""
+    model = Transformer(ModelConfig(vocab_size=20, d_model=16, layers=2, heads=4, kv_heads=2, max_positions=16), seed=2)
+    side = capture(model, torch.arange(12)[None]).own
+    masks = torch.stack([places(12, 3, 4), places(12, 7)])
+    wanted = torch.stack([entity_lift(seam.weights()[0], masks) for seam in side.attended])
+    monkeypatch.setattr(relations, "pieces", lambda seam: routing.pieces(seam, 1))
+    torch.testing.assert_close(stack_lifts(side, masks), wanted)
 
 
 def test_random_spans_keep_their_lengths_and_places():

@@ -7,7 +7,7 @@ from instar.config import InputError
 from instar.config.options import SamplingOptions
 from instar.infer.engine import Engine
 from instar.infer.text import complete
-from instar.probe.telling import bytes_of, gap, limit_of, room, speaks, tell, uncached
+from instar.probe.telling import bytes_of, cache_gap, gap, limit_of, room, speaks, tell
 
 RULES = dict(
     temperature=0.9, top_k=30, top_p=0.95, min_p=0.001, repetition_penalty=1.1, frequency_penalty=0.1,
@@ -27,7 +27,7 @@ def test_every_choice_is_the_engines(subject_of, shape, rules):
     (answer,) = complete(subject.model, subject.tokenizer, [subject.source_text or subject.text], options, seed=5)
     assert (answer.ids, answer.text, answer.finish) == (told.ids, told.text, told.finish)
     assert [each.choice.logprob for each in told.passes[: len(told.ids)]] == pytest.approx(told.logprobs)
-    assert gap(torch.stack([each.choice.logits for each in told.passes]), uncached(subject.model, told)) < 1e-12
+    assert cache_gap(subject.model, told) < 1e-12
 
 
 def test_the_cache_grows_by_a_token(subject_of):
@@ -107,3 +107,29 @@ def test_limits(subject_of):
     """Tighter in fp64 than in half precision."""
     model = subject_of().model
     assert limit_of(model) < 1e-9 < 1e-3 < limit_of(model.to(torch.bfloat16))
+
+
+def test_distributions_are_kept_of_a_few(subject_of):
+    """Of the first pass, the last ones and the least decided; of the others numbers alone, which are the same."""
+    subject, options = subject_of(), SamplingOptions(temperature=0.8, top_p=0.9, max_new_tokens=12)
+    whole, few = (tell(subject, options, 3, keep=keep, top=4) for keep in (99, 2))
+    assert [each.choice for each in whole.passes] == [each.choice for each in few.passes]
+    count = len(few.passes)
+    kept = [each.number for each in few.passes if each.whole is not None]
+    assert count > 4
+    assert set(kept) == {0, few.openest.number, count - 2, count - 1}
+    for each in whole.passes:
+        assert each.choice.top[0] == (int(each.whole.logits.argmax()), float(each.whole.stages[0].chances.max()))
+
+
+def test_a_state_that_is_off_is_a_gap(subject_of):
+    """One pass of many, beyond the first places that are compared; and a pass too few."""
+    subject = subject_of(max_positions=64)
+    told = tell(subject, SamplingOptions("greedy", max_new_tokens=24), 0)
+    assert cache_gap(subject.model, told) < 1e-12
+    told.states[20] = told.states[20] * 1.01
+    assert cache_gap(subject.model, told) > 1e-4
+    told.states[20] = told.states[20] * float("nan")
+    assert not cache_gap(subject.model, told) <= 1.0
+    told.states.pop()
+    assert not cache_gap(subject.model, told) <= 1.0

@@ -179,7 +179,8 @@ def hang(
     """Put what an adapter is made of on a model and make it the active one. rows: table -> ids and their rows; a head
     that is the embedding takes those of the embedding."""
     for path, delta in deltas.items():
-        _below(model.get_submodule(path))[name] = delta
+        # without dropout where the model is at rest
+        _below(model.get_submodule(path))[name] = delta.train(model.training)
     learnt = {path: nn.Parameter(own.to(model.device)) for path, (_, own) in rows.items()}
     for path, table in tables(model):
         source = "embed" if table.weight is model.embed.weight else path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,29 +10,32 @@ from ..config import InputError
 from ..config.flags import parse
 from ..config.options import InspectOptions
 from .screen import Screen
-from .speak import load_here
+from .speak import load_here, start_of
 
 
 def inspect(arguments: list[str]) -> int:
     """See inside a model -> with --check 1 where a check is red."""
-    options = parse(InspectOptions, arguments, program="instar inspect")
+    options = parse(InspectOptions, arguments, program="instar inspect", start=start_of(InspectOptions))
     _check_words(options)
     from ..probe import inspection as seeing
 
     format, output = _place(options)
     views = seeing.check_views(options.view, options)
+    seeing.check_numbers(options)
     _check_folders(options)
     screen = Screen(options)
     one, other = _load(options)
     names, count = (_name(options.model), _name(options.vs)), len(seeing.VIEWS if seeing.ALL in views else views)
     with screen.counting("views", count * (1 if other is None else 2)) as done:
         found = seeing.look_at(one, options, views, other, names, done)
-    files = [] if output is None else found.save(output, format)
+    files = [] if output is None else found.save(output, format, screen.say)
     for view, why in found.left_out.items():
-        screen.say(f"{view} is left out: {why}")
+        screen.say(f"{view} is left out: {why.of(options.language)}")
     for file in files:
         screen.say(f"written: {file}")
-    if output is None:
+    if options.check:
+        screen.write(_chips(found))
+    elif output is None:
         _show(screen, options, found, format)
     screen.finish(_report(options, found, files))
     return int(options.check and not found.green)
@@ -41,7 +45,11 @@ def _check_words(options: InspectOptions) -> None:
     """Raises InputError for words that do not go together, before anything is read."""
     if bool(options.text) == bool(options.ids):
         found = "both TEXT and --ids" if options.text else "neither TEXT nor --ids"
-        raise InputError(f"found {found}; wanted a text, or of a model without a tokenizer ids; see --help")
+        took = f"; --view took {' '.join(options.view)}, so that a text that is such a word goes before it"
+        raise InputError(
+            f"found {found}; wanted a text, or of a model without a tokenizer ids"
+            + (took if not options.text and len(options.view) > 1 else "; see --help")
+        )
     if options.ids and (options.chat or options.target):
         raise InputError("found --ids with --chat or --target, which are texts; wanted --target-ids, or TEXT")
     if options.target_ids and not options.ids:
@@ -56,7 +64,7 @@ def _check_words(options: InspectOptions) -> None:
 
 def _place(options: InspectOptions) -> tuple[str, Path | None]:
     """How it is written, and where: None to the screen. Raises InputError where it cannot be."""
-    from ..probe.inspection import BINARY, SINGLE, format_of
+    from ..probe.inspection import BINARY, SINGLE, format_for
 
     if not options.output:
         if options.format in (*BINARY, *SINGLE):
@@ -67,7 +75,9 @@ def _place(options: InspectOptions) -> tuple[str, Path | None]:
         raise InputError(f"--output {output} is a folder; name a file in it")
     if not output.parent.is_dir():
         raise InputError(f"--output {output}: there is no folder {output.parent}; make it, or name another")
-    return (format_of(output) if options.format == "text" else options.format), output
+    if not os.access(output.parent, os.W_OK):
+        raise InputError(f"--output {options.output}: nothing can be written to the folder {output.parent}")
+    return format_for(output, "" if options.format == "text" else options.format), output
 
 
 def _check_folders(options: InspectOptions) -> None:
@@ -117,9 +127,7 @@ def _name(folder: str) -> str:
 
 def _show(screen: Screen, options: InspectOptions, found: Any, format: str) -> None:
     """On stdout, in colours where that is a terminal."""
-    if options.check:
-        screen.write(_chips(found))
-    elif format != "text":
+    if format != "text":
         content = found.written(format)
         screen.write(content if content.endswith("\n") else content + "\n")
     elif not options.json:
@@ -129,10 +137,12 @@ def _show(screen: Screen, options: InspectOptions, found: Any, format: str) -> N
 
 
 def _chips(found: Any) -> str:
-    """A line for each check: its sign, where it was made, what it found, and how much it may be."""
+    """A line for each check, red ones first: its sign, where it was made, what it found, and how much it may be."""
+    from ..probe.draw.labels import chip
+
     rows = [
-        ("✓" if check.green else "✗", view, f"{check.gap:.3g} ≤ {check.limit:.3g}", check.about.of(found.language))
-        for view, check in found.checks
+        ("✓" if check.green else "✗", view, chip(check.gap, check.limit), check.about.of(found.language))
+        for view, check in sorted(found.checks, key=lambda one: one[1].green)
     ]
     wide = [max((len(row[column]) for row in rows), default=0) for column in (1, 2)]
     lines = [f"{sign} {view:<{wide[0]}}  {gap:<{wide[1]}}  {about}" for sign, view, gap, about in rows]
@@ -143,8 +153,8 @@ def _chips(found: Any) -> str:
 def _report(options: InspectOptions, found: Any, files: list[Path]) -> dict[str, Any]:
     if not options.json:
         return {}
-    said = {"model": options.model, "vs": options.vs, "text": options.text, "ids": list(options.ids)}
     shown = found.record()
+    said = {"model": options.model, "vs": options.vs, "text": options.text, "ids": list(options.ids)}
     if files:
         shown["panels"] = [{name: panel[name] for name in ("view", "data", "checks")} for panel in shown["panels"]]
-    return {**said, **shown, "files": [str(file) for file in files]}
+    return {**shown, **said, "files": [str(file) for file in files]}

@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 from ..config import InputError, unknown
 from ..config.flags import parse
-from ..config.options import BEAMING, ChatOptions, GenerateOptions, Machine, SamplingOptions
+from ..config.options import BEAMING, ChatOptions, GenerateOptions, InspectOptions, Machine, SamplingOptions
 from .screen import Screen
 
-Speaking = TypeVar("Speaking", GenerateOptions, ChatOptions)
+Speaking = TypeVar("Speaking", GenerateOptions, ChatOptions, InspectOptions)
 
 
 def generate(arguments: list[str]) -> int:
     """Continue one or more prompts -> 1 where an answer failed."""
-    options = parse(GenerateOptions, arguments, program="instar generate", start=_start(GenerateOptions))
+    options = parse(GenerateOptions, arguments, program="instar generate", start=start_of(GenerateOptions))
     from ..infer.sampling import describe
 
     screen = Screen(options)
@@ -73,7 +73,7 @@ def _said_before(options: GenerateOptions, model: Any, prompt: str) -> str:
 
 def chat(arguments: list[str]) -> None:
     """Talk with a model until Ctrl-D."""
-    options = parse(ChatOptions, arguments, program="instar chat", start=_start(ChatOptions))
+    options = parse(ChatOptions, arguments, program="instar chat", start=start_of(ChatOptions))
     from ..infer.conversation import Conversation
     from ..infer.sampling import describe
 
@@ -94,7 +94,7 @@ def chat(arguments: list[str]) -> None:
     screen.finish({"messages": conversation.messages})
 
 
-def _start(kind: type[Speaking]) -> Callable[[dict[str, Any]], Speaking]:
+def start_of(kind: type[Speaking]) -> Callable[[dict[str, Any]], Speaking]:
     """What a command begins with: to draw as it is used to, or to search, where that is what the words mean."""
 
     def start(said: dict[str, Any]) -> Speaking:

@@ -31,8 +31,8 @@ class Sentence:
 def read_treebank(path: Path | str) -> Iterator[Sentence]:
     """Every sentence of a CoNLL-U file (or .gz, .zst). Empty words, such as 8.1, are left out.
 
-    Raises InputError with the line for one that is not of the format, a head that does not exist, and a text that the
-    words do not spell.
+    Raises InputError with the line for one that is not of the format, a head that does not exist, words that are no
+    tree with one root, a text that the words do not spell, and a file without a sentence.
     """
     path = Path(path)
     if not path.is_file():
@@ -45,10 +45,12 @@ def read_treebank(path: Path | str) -> Iterator[Sentence]:
 
 def _sentences(path: Path) -> Iterator[Sentence]:
     started: _Sentence | None = None
+    found = 0
     for number, line in lines_of(path):
         line = line.rstrip("\n")
         if not line.strip():
             if started is not None:
+                found += 1
                 yield started.done(path)
             started = None
             continue
@@ -60,7 +62,10 @@ def _sentences(path: Path) -> Iterator[Sentence]:
         else:
             started.add(line.split("\t"), f"{path}, line {number}")
     if started is not None:
+        found += 1
         yield started.done(path)
+    if not found:
+        raise InputError(f"{path}: has no sentence; wanted a CoNLL-U file with words")
 
 
 @dataclass
@@ -109,6 +114,10 @@ class _Sentence:
             raise InputError(f"{where}: depends on word {worst + 1}, and has {len(self.words)}")
         if -1 not in self.heads:
             raise InputError(f"{where}: has no root; wanted a head of 0")
+        if (roots := self.heads.count(-1)) > 1:
+            raise InputError(f"{where}: has {roots} roots; wanted one head of 0")
+        if looping := self._looping():
+            raise InputError(f"{where}: word {looping} depends on itself, at once or by others; wanted a tree")
         if any(one[1] > other[0] for one, other in pairwise(self.joined)):
             raise InputError(f"{where}: contractions overlap")
         if self.joined and self.joined[-1][1] > len(self.words):
@@ -117,6 +126,19 @@ class _Sentence:
         return Sentence(
             text, tuple(self.words), tuple(self.heads), tuple(self.relations), tuple(self.classes), tuple(places)
         )
+
+    def _looping(self) -> int:
+        """The number of a word, from 1, that never leads to the root; 0 of a tree."""
+        rooted = {-1}
+        for word in range(len(self.heads)):
+            way: list[int] = []
+            while word not in rooted:
+                if word in way:
+                    return word + 1
+                way.append(word)
+                word = self.heads[word]
+            rooted.update(way)
+        return 0
 
     def _spelt(self, where: str) -> tuple[str, list[tuple[int, int]]]:
         """The text and where each word stands in it: that of the comment, or the forms with their blanks."""

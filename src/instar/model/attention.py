@@ -48,20 +48,22 @@ def grouped_weights(
     q: Tensor, k: Tensor, mask: Tensor | None, causal: bool, scale: float = 0.0, cap: float = 0.0
 ) -> Tensor:
     """softmax(q k^T scale + mask), all in memory; scale 0 is 1/sqrt(E). q (B, H, T, E), k (B, K, S, E) ->
-    (B, K, H/K T, S): the queries that share a key-value head stand one after the other."""
+    (B, K, H/K T, S): the queries that share a key-value head stand one after the other. Scores are in fp32 at least, as
+    fused kernels have them: in bf16 two of 20 and 20.05 would be equal."""
     scale = scale or q.shape[-1] ** -0.5
     groups = q.shape[1] // k.shape[1]
-    scores = (q * scale).unflatten(1, (-1, groups)).flatten(2, 3) @ k.mT
+    wide = torch.promote_types(q.dtype, torch.float32)
+    scores = (q.to(wide) * scale).unflatten(1, (-1, groups)).flatten(2, 3) @ k.to(wide).mT
     scores = capped(scores, cap)
     if causal:
-        mask = torch.full((1, 1, q.shape[2], k.shape[2]), -torch.inf, dtype=q.dtype, device=q.device).triu_(1)
+        mask = torch.full((1, 1, q.shape[2], k.shape[2]), -torch.inf, dtype=wide, device=q.device).triu_(1)
     if mask is not None:
         if mask.shape[1] == 1:
             mask = mask if mask.shape[2] == 1 else mask.repeat(1, 1, groups, 1)  # 1: the same for all queries
         else:
             mask = mask.unflatten(1, (-1, groups)).flatten(2, 3)
         scores = scores + mask if cap or mask.requires_grad else scores.add_(mask)
-    return scores.softmax(-1)
+    return scores.softmax(-1).to(q.dtype)
 
 
 def attention_weights(

@@ -9,11 +9,6 @@ from .attribution import Aim, aim
 from .look import Look, counted
 from .panel import Words
 
-FIRST = Words(
-    "The text to be explained is several tokens; the first is explained.",
-    "所解释的文本由多个词元组成，这里解释第一个。",
-)
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -23,6 +18,18 @@ class Asked:
     piece: str
     before: str
     cut: bool
+
+
+def first_of(asked: Asked) -> list[Words]:
+    """What is said where the text that was asked for is several tokens."""
+    if not asked.cut:
+        return []
+    return [
+        Words(
+            f"The text to be explained is several tokens; the first, {asked.piece!r}, is explained.",
+            f"所解释的文本由多个词元组成，这里解释第一个：「{asked.piece}」。",
+        )
+    ]
 
 
 def asked_of(look: Look) -> Asked:

@@ -23,12 +23,15 @@ from ..model.layers import Embedding
 from ..model.stack import Stack
 from ..model.transformer import Transformer
 from .capture import Side, Trace, seam_of, words_of
+from .memory import afford
 
 # What the embedding of a token is replaced by: nothing, the mean row of the table, or the row of an id, as a pad's.
 Baseline = Literal["zero", "mean"] | int
 TOKENS_AT_ONCE = 2048  # of copies of a text that are read together with a graph; four times as many without
 FIRST_STEPS, MOST_STEPS = 8, 1024
+TOKENS_READ = 1 << 18  # for the gradients along one way
 COMPLETE = 0.01  # the completeness gap below which steps are doubled no more
+SMALL = 0.01  # of the logit: a gain below it is not what a gap is measured by
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,9 @@ class Credit:
     """The share of each token, own (T,) and, where the model reads one, source (S,), in the logit's units except of
     gradient-attention, whose shares are of no unit and never negative.
 
-    whole: what the shares ought to add up to, where a method promises that, and gap, by what share of it they do not;
-    steps: of integrated gradients; value: the logit that was explained.
+    whole: what the shares ought to add up to, where a method promises that, and gap, by what share of it they do not,
+    or of a hundredth of the logit, where that is more; steps: of integrated gradients; value: the logit that was
+    explained.
     """
 
     method: str
@@ -111,7 +115,7 @@ def integrated(
     (x - x') . integral of dy/dx, which add up to y(x) - y(x').
 
     The steps are doubled until they do within `limit` of that and no longer change by more, since a sum can be right by
-    chance, or until there are `most`.
+    chance, or until there are `most`, of a long text fewer: no more than 262,144 tokens are read for the last of them.
     """
     with _embeddings(trace) as (own, source):
         ends = _both(own, source)
@@ -119,9 +123,12 @@ def integrated(
         with torch.no_grad():
             value, nothing = (float(_said(trace, aim, [x[None] for x in xs])[0]) for xs in (ends, starts))
         whole, steps, before = value - nothing, FIRST_STEPS, own.new_tensor(torch.inf)
+        # where nearly nothing was gained on the way there is nothing to take shares of
+        size = max(abs(whole), SMALL * max(abs(value), abs(nothing)), 1e-12)
+        most = max(FIRST_STEPS, min(most, TOKENS_READ // sum(map(len, ends))))
         while True:
             parts = _along(trace, aim, starts, ends, steps)
-            gap = abs(float(sum(part.sum() for part in parts)) - whole) / max(abs(whole), 1e-12)
+            gap = abs(float(sum(part.sum() for part in parts)) - whole) / size
             shares = torch.cat([part.sum(-1) for part in parts])
             moved = float((shares - before).abs().sum() / shares.abs().sum().clamp(min=1e-12))
             if max(gap, moved) < limit or steps >= most:
@@ -193,16 +200,21 @@ def gradient_attention(trace: Trace, aim: Aim) -> Credit:
 
 
 def routes(
-    trace: Trace, aim: Aim, nudge: Callable[[str, int, Tensor], Tensor] | None = None
+    trace: Trace,
+    aim: Aim,
+    nudge: Callable[[str, int, Tensor], Tensor] | None = None,
+    least: torch.dtype = torch.float32,
 ) -> tuple[list[Routed], float]:
     """Every attention of a pass in the order in which they happened, with the gradient of the logit, and the logit.
 
     The weights enter the graph by a hook on the seam, which computes its output from them. nudge(whose, layer,
-    weights (1, H, T, S)) may change them on their way: what the gradients say can be tried out.
+    weights (1, H, T, S)) may change them on their way: what the gradients say can be tried out. least: how widely
+    everything is computed. Raises InputError where all weights and gradients are too large for memory.
     """
+    afford_routes(trace, torch.promote_types(trace.model.dtype, least).itemsize)
     made: list[tuple[str, int, Tensor]] = []
     model = trace.model
-    with ExitStack() as hooks, resting(model), _wide(model), torch.enable_grad():
+    with ExitStack() as hooks, resting(model), _wide(model, least), torch.enable_grad():
         stacks: list[tuple[str, Stack]] = (
             [("self", model)] if model.encoder is None else [("encoder", model.encoder), ("self", model)]
         )
@@ -225,6 +237,29 @@ def routes(
         slopes = torch.autograd.grad(value, [a for *_, a in made], allow_unused=True, materialize_grads=True)
     found = [Routed(whose, layer, a[0].detach(), slope[0]) for (whose, layer, a), slope in zip(made, slopes)]
     return found, float(value.detach())
+
+
+def afford_routes(trace: Trace, size: int) -> None:
+    """Five numbers of so many bytes a weight: itself, its gradient, and what both passes hold beside them. Raises
+    InputError where that is too much."""
+    config, own = trace.model.config, trace.tokens.shape[1]
+    source = 0 if trace.source is None else trace.source.shape[1]
+    weights = config.layers * own * (own + source) + config.encoder_layers * source**2
+    afford(
+        5 * size * config.heads * weights, "a gradient for every weight of attention",
+        "shorten the text, or ask another method, such as integrated",
+    )  # fmt: skip
+
+
+def _afford_slopes(trace: Trace, places: list[Tensor]) -> None:
+    """What a graph holds of every token in every layer; where no fused kernel has the scores, these too."""
+    config, size = trace.model.config, places[0].element_size()
+    longest = max(x.shape[1] for x in places)
+    tokens, layers = len(places[0]) * sum(x.shape[1] for x in places), config.layers + config.encoder_layers
+    each = 12 * config.d_model + 3 * config.d_ff
+    if config.score_cap or config.positions == "t5":
+        each += 3 * config.heads * longest
+    afford(size * tokens * layers * each, "a gradient for this text", "shorten the text, or ask the method occlusion")
 
 
 def spearman(one: Tensor, other: Tensor) -> float:
@@ -287,9 +322,9 @@ def _embeddings(trace: Trace) -> Iterator[tuple[Tensor, Tensor | None]]:
 
 
 @contextmanager
-def _wide(model: Transformer) -> Iterator[torch.dtype]:
-    """With activations in fp32 at least."""
-    kept, dtype = model.compute, torch.promote_types(model.dtype, torch.float32)
+def _wide(model: Transformer, least: torch.dtype = torch.float32) -> Iterator[torch.dtype]:
+    """With activations in fp32 at least, or as widely as asked."""
+    kept, dtype = model.compute, torch.promote_types(model.dtype, least)
     model.compute = dtype
     try:
         yield dtype
@@ -316,6 +351,7 @@ def _blank(model: Transformer, x: Tensor, embed: Embedding, baseline: Baseline) 
 def _slopes(trace: Trace, aim: Aim, places: list[Tensor]) -> tuple[list[Tensor], float]:
     """How the logit changes with each channel of embeddings (B, T, D), the source's first, and what it is in the first
     row."""
+    _afford_slopes(trace, places)
     leaves = [x.detach().requires_grad_() for x in places]
     with torch.enable_grad():
         said = _said(trace, aim, leaves)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from ..config import InputError
-from ..config.options import BEAMING, SamplingOptions
+from ..config.options import BEAMING, InspectOptions, SamplingOptions
 from ..infer.asking import check, unheeded
 from ..infer.reader import resting
 from ..infer.request import Considered, Hypothesis
@@ -59,7 +59,10 @@ def searching(options: SamplingOptions) -> tuple[SamplingOptions, list[Words]]:
     names = (*BEAMING, "min_new_tokens", "max_new_tokens")
     found = SamplingOptions("beam", **{name: getattr(options, name) for name in names})
     check(found)
-    lost = unheeded(SamplingOptions(**{**vars(options), "strategy": "beam"}))
+    # what `generate` draws by where nobody says otherwise was not asked for
+    usual = InspectOptions().sampling
+    asked = {name: value for name, value in vars(options).items() if value != getattr(usual, name)}
+    lost = unheeded(SamplingOptions(**{**asked, "strategy": "beam"}))
     if not lost:
         return found, []
     said = ", ".join(lost)

@@ -20,6 +20,7 @@ from ..infer.reader import resting
 from ..model.attention import Attend, Attention, attention_weights
 from ..model.stack import Block, Stack
 from ..model.transformer import Transformer
+from .panel import Unfit, Words
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Trace:
         """What the model's own head says at these places of the text, or at all: (B, T, V) of a model with words.
         Raises InputError where it has no head for words."""
         hidden = self.hidden if at is None else self.hidden[:, at]
-        with _grad(self.hidden.requires_grad):
+        with resting(self.model), _grad(self.hidden.requires_grad):
             return words_of(self.model)(hidden)
 
 
@@ -140,7 +141,11 @@ def words_of(model: Transformer) -> nn.Module:
     for name in ("lm", "masked"):
         if name in model.heads:
             return model.heads[name]
-    raise InputError(f"heads_of={model.config.heads_of}: no head says tokens; wanted lm or masked")
+    heads = model.config.heads_of
+    raise Unfit(Words(
+        f"heads_of={heads}: no head says tokens; wanted lm or masked",
+        f"heads_of={heads}：没有能输出词元的头；需要 lm 或 masked",
+    ))  # fmt: skip
 
 
 def capture(

@@ -7,7 +7,8 @@ Letters: B batch, T queries, S keys, D model, H heads, E head size.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -63,8 +64,10 @@ def rows_add_up(weights: Tensor) -> Check:
 
 def future_is_zero(weights: Tensor, side: Side, layer: int | None = None, view: View | None = None) -> Check:
     """weights (B, H, T, T) or (T, T) of a stack's own attention: the largest share of a place that may not be seen,
-    exactly 0. layer: whose window counts too; view: padding and other documents count as well."""
+    exactly 0. layer: whose window counts too; view: padding, other documents and other
+    branches count as well, and a window is of its positions."""
     forbidden = _forbidden(side, weights.shape[-1], layer, view).to(weights.device)
+    weights = weights if weights.ndim == 4 else weights[None, None]
     return Check("future", _largest(weights.masked_fill(~forbidden, 0)), 0.0, FUTURE)
 
 
@@ -72,16 +75,22 @@ def _forbidden(side: Side, count: int, layer: int | None, view: View | None) -> 
     """Written once more, and not taken from the model, whose mask is what is to be proven: (1, 1, T, T) or (B, ...)."""
     places = torch.arange(count)
     back = places[:, None] - places
-    forbidden = back < 0 if side.causal else torch.zeros(count, count, dtype=torch.bool)
+    forbidden = (back < 0 if side.causal else torch.zeros(count, count, dtype=torch.bool))[None, None]
     windows = side.stack.config.windows
-    if layer is not None and windows and windows[layer] and (view is None or view.positions is None):
+    if layer is not None and windows and 0 < windows[layer] < count:
+        if view is not None and view.positions is not None:  # a window counts positions, not places
+            positions = view.positions.cpu()
+            back = (positions[:, :, None] - positions[:, None, :])[:, None]
         forbidden = forbidden | (back.abs() >= windows[layer])
-    if view is None or (view.keep is None and view.segments is None):
+    if view is None:
         return forbidden
-    forbidden = forbidden.expand(1, 1, count, count)
     if view.segments is not None:
         segments = view.segments.cpu()
         forbidden = forbidden | (segments[:, None, :, None] != segments[:, None, None, :])
+    if view.branches is not None:
+        branches = view.branches.cpu()
+        others = (branches[:, None, None, :] != 0) & (branches[:, None, :, None] != branches[:, None, None, :])
+        forbidden = forbidden | others
     if view.keep is not None:  # what padding sees nobody reads
         keep = view.keep.cpu()
         forbidden = (forbidden | ~keep[:, None, None, :]) & keep[:, None, :, None]
@@ -171,13 +180,24 @@ def cached_is_uncached(trace: Trace) -> Check:
     gaps = []
     with resting(trace.model):
         for row in range(len(trace.tokens)):
-            wanted = trace.hidden[row].detach().double()
-            size = wanted.square().mean(-1).sqrt()
-            for states in (_by_cache(trace, row), _by_pages(trace, row)):
-                gaps.append(_largest((states.double() - wanted).square().mean(-1).sqrt() / size.clamp(min=1e-12)))
-    wide = limit(trace.hidden.dtype, 1e-4)
-    # every layer rounds anew, and in half precision that is seen
-    return Check("cached", _worst(gaps), 5 * wide if trace.hidden.dtype.itemsize == 2 else wide, CACHED)
+            counts = _cut(trace.tokens.shape[1])
+            for states in (by_cache(trace, counts, row)[1], _by_pages(trace, counts, row)):
+                gaps.append(states_gap(states, trace.hidden[row]))
+    return Check("cached", _worst(gaps), cached_limit(trace.hidden.dtype), CACHED)
+
+
+def states_gap(found: Tensor, wanted: Tensor) -> float:
+    """How far states (T, D) lie from others, the largest of all tokens, as a share of their size."""
+    found, wanted = found.detach().double(), wanted.detach().double()
+    size = wanted.square().mean(-1).sqrt()
+    return _largest((found - wanted).square().mean(-1).sqrt() / size.clamp(min=1e-12))
+
+
+def cached_limit(dtype: torch.dtype) -> float:
+    """How far states by a cache may lie from those without: every layer rounds anew, and in half precision that is
+    seen."""
+    wide = limit(dtype, 1e-4)
+    return 5 * wide if dtype.itemsize == 2 else wide
 
 
 def _cut(count: int) -> list[int]:
@@ -196,20 +216,27 @@ def _about(trace: Trace, row: int) -> Tensor | None:
     )
 
 
-def _by_cache(trace: Trace, row: int) -> Tensor:
-    """-> (T, D)."""
+def by_cache(
+    trace: Trace,
+    counts: Sequence[int],
+    row: int = 0,
+    run: Callable[[Callable[[], Tensor]], Tensor] = lambda work: work(),
+) -> tuple[KVCache, Tensor]:
+    """Read a text of a trace once more with a cache, so many tokens a pass -> the cache, full, and the states (T, D).
+    run: does each pass, and may time it."""
     model, tokens, source = trace.model, trace.tokens[row : row + 1], _about(trace, row)
     room = 0 if source is None else source.shape[1]
     cache = KVCache(
         model.config, 1, tokens.shape[1], source_capacity=room, dtype=model.dtype, device=model.device
     )  # as large as the text: `dynamic` positions go by what there is room for
     found = []
-    for number, part in enumerate(tokens.split(_cut(tokens.shape[1]), dim=1)):
-        found.append(model.hidden(part, cache=cache, source=None if number else source))
-    return torch.cat(found, dim=1)[0]
+    for number, part in enumerate(tokens.split(list(counts), dim=1)):
+        about = None if number else source
+        found.append(run(partial(model.hidden, part, cache=cache, source=about)))
+    return cache, torch.cat(found, dim=1)[0]
 
 
-def _by_pages(trace: Trace, row: int) -> Tensor:
+def _by_pages(trace: Trace, counts: Sequence[int], row: int) -> Tensor:
     """-> (T, D)."""
     model, ids, source = trace.model, trace.tokens[row].tolist(), _about(trace, row)
     pages = Pages(
@@ -222,7 +249,7 @@ def _by_pages(trace: Trace, row: int) -> Tensor:
         memory = model.encode(source)
         keep_sources(pages, [number], memory, torch.ones(source.shape, dtype=torch.bool), model.crossings())
     found, start = [], 0
-    for count in _cut(len(ids)):
+    for count in counts:
         pages.extend([number], count)
         cache = Ragged(pages, [number], [count])
         found.append(model.hidden(trace.tokens[row : row + 1, start : start + count], cache=cache)[0])
@@ -256,7 +283,8 @@ def all_checks(look: Look) -> list[Check]:
     found.append(watched_is_unwatched(trace, again))
     if {"lm", "masked"} & set(trace.model.heads):
         found.append(lens_is_output(trace, again))
-    found.append(norm_is_fresh(trace))
+    if not isinstance(trace.own.stack.norm, nn.Identity):
+        found.append(norm_is_fresh(trace))
     if trace.own.causal and trace.view is None:
         found.append(cached_is_uncached(trace))
     found.append(no_hooks(trace.model))

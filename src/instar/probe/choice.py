@@ -68,6 +68,37 @@ class Stage:
         return float(torch.special.entr(self.chances).sum())
 
 
+class Figures(NamedTuple):
+    """A stage without its distribution; p: after it, of the token that was chosen."""
+
+    name: str
+    title: Words
+    setting: str
+    kept: int
+    mass: float
+    entropy: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A choice in numbers, without the distributions: those over a large vocabulary, one a rule and token, fill a
+    memory. top: the likeliest under the model, with their probability; checks: what was proven of it."""
+
+    stages: tuple[Figures, ...]
+    id: int
+    luck: float | None
+    low: float | None
+    high: float | None
+    logprob: float
+    rank: int
+    top: tuple[tuple[int, float], ...]
+    checks: tuple[Check, ...]
+
+    def stage(self, name: str) -> Figures | None:
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+
 @dataclass(frozen=True)
 class Choice:
     """A token and how it came about. logits (V,): the model's; luck, low and high: the number that was drawn and the
@@ -89,6 +120,18 @@ class Choice:
     def rank(self) -> int:
         """1 for the token that the model finds likeliest."""
         return 1 + int((self.logits > self.logits[self.id]).sum())
+
+    def numbers(self, count: int, p: float) -> Chosen:
+        """What is told of it: `count` of the likeliest; p: the top-p that was asked for."""
+        stages = tuple(
+            Figures(one.name, one.title, one.setting, one.kept, one.mass, one.entropy, float(one.chances[self.id]))
+            for one in self.stages
+        )
+        own = self.stages[0].chances
+        best = own.topk(min(max(1, count), len(own)))
+        top = tuple(zip(best.indices.tolist(), best.values.tolist()))
+        checks = tuple(check for check in (adds_up(self), nucleus(self, p), falls(self)) if check is not None)
+        return Chosen(stages, self.id, self.luck, self.low, self.high, self.logprob, self.rank, top, checks)
 
     def stage(self, name: str) -> Stage | None:
         return next((stage for stage in self.stages if stage.name == name), None)

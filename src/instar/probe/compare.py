@@ -1,7 +1,7 @@
 """Two models, or two stages of a life, in one view: both, side by side, and their difference.
 
-A difference is taken only where both saw the same tokens and computed arrays of the same shape; where they did not,
-that is said, and both stand side by side without one.
+A difference is taken only where both saw the same tokens and computed arrays of the same shape and of the same thing
+(`About`); where they did not, that is said, and both stand side by side without one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from .panel import Array, Atlas, Bars, Cells, Check, Figure, Flow, Lines, Matrix, Panel, Strip, Table, Words
+from .panel import (
+    About,
+    Array,
+    Atlas,
+    Bars,
+    Cells,
+    Check,
+    Figure,
+    Flow,
+    Label,
+    Lines,
+    Matrix,
+    Panel,
+    Strip,
+    Table,
+    Words,
+)
 
 Names = tuple[str, str]
 TOLD = 6  # arrays whose differences are told in words; data has all
@@ -23,32 +39,41 @@ MODEL = Words("model", "模型")
 BOTH = "="  # a row that both have
 
 
-def compare(one: Panel, other: Panel, names: Names) -> Panel:
+def compare(one: Panel, other: Panel, names: Names, *, same_source: bool = True) -> Panel:
     """The same view of two models as one panel, the first called names[0].
 
-    data: of both, and `differences`: the largest and the mean size of each array's difference, of ids the share that
-    differs. arrays: one/NAME, other/NAME and difference/NAME, which is one - other: what the first has that the other,
-    it is held against, has not.
+    same_source: what both read beside the panel's own tokens, as the source of an encoder-decoder, is the same. data:
+    of both, and `differences`: the largest and the mean size of each array's difference, of ids the share that differs;
+    `apart`: arrays of something else in the two. arrays: one/NAME, other/NAME and difference/NAME, which is one - other
+    in the rows that are of the same: what the first has that the other, it is held against, has not.
     """
     if one.view != other.view:
         raise ValueError(f"found the views {one.view} and {other.view}, wanted the same twice")
     title = joined_title(one.title, other.title)
-    same = title is not None and pieces(one) == pieces(other)
+    same = title is not None and same_source and pieces(one) == pieces(other)
     arrays: dict[str, Array] = {f"one/{name}": array for name, array in one.arrays.items()}
     arrays |= {f"other/{name}": array for name, array in other.arrays.items()}
     differences: dict[str, dict[str, float]] = {}
+    apart: dict[str, Words] = {}  # of other things in the two, and why
     for name, array in one.arrays.items():
         second = other.arrays.get(name)
-        if same and second is not None and second.shape == array.shape and array.size:
+        if not same or second is None:
+            continue
+        count, why = _common(one.about.get(name, About()), other.about.get(name, About()))
+        if why is not None:
+            apart[name] = why
+        if count is not None:
+            array, second = array[:count], second[:count]
+        if second.shape == array.shape and array.size:
             gaps, told = _gaps(array, second)
             arrays[f"difference/{name}"] = gaps
             differences[name] = told
     figures = [figure for pair in _pairs(one.figures, other.figures) for figure in together(*pair, names, same)]
     data = {
         "tokens": one.data.get("tokens", []), "names": list(names), "same_tokens": same, "differences": differences,
-        "one": dict(one.data), "other": dict(other.data),
+        "apart": sorted(apart), "one": dict(one.data), "other": dict(other.data),
     }  # fmt: skip
-    notes = [*_notes(one, other, names, differences), *dict.fromkeys([*one.notes, *other.notes])]
+    notes = [*_notes(one, other, names, differences, apart, same_source), *dict.fromkeys([*one.notes, *other.notes])]
     whole = _title(
         one.title if title is None else title, Words(f"{names[0]} vs {names[1]}", f"{names[0]} 对比 {names[1]}")
     )
@@ -58,6 +83,20 @@ def compare(one: Panel, other: Panel, names: Names) -> Panel:
 def pieces(panel: Panel) -> list[Any]:
     """What a panel is about: the ids and texts of its tokens."""
     return [(token.get("id"), token.get("piece")) for token in panel.data.get("tokens", [])]
+
+
+def _common(one: About, other: About) -> tuple[int | None, Words | None]:
+    """How many rows of two arrays are of the same, None for all, and why not all are."""
+    why = one.why or other.why
+    if one.what is None or one.what != other.what:
+        return 0, why
+    if one.rows is None or other.rows is None:
+        return None, None
+    count = 0
+    while count < min(len(one.rows), len(other.rows)) and one.rows[count] == other.rows[count]:
+        count += 1
+    whole = count == len(one.rows) == len(other.rows)
+    return count, None if whole else why
 
 
 def _gaps(one: Array, other: Array) -> tuple[Array, dict[str, float]]:
@@ -151,10 +190,15 @@ def _title(title: Words, name: str | Words) -> Words:
 
 def _matrices(one: Any, other: Any, names: Names) -> list[Figure] | None:
     """Both, and a signed difference."""
-    if one.values.shape != other.values.shape:
+    if one.values.shape != other.values.shape or not _same_labels(one, other):
         return None
     gaps = replace(one, values=_gaps(one.values, other.values)[0], scale="signed")
     return [titled(one, names[0]), titled(other, names[1]), titled(gaps, less(names))]
+
+
+def _same_labels(one: Any, other: Any) -> bool:
+    """Whether rows and columns are of the same."""
+    return all(list(getattr(one, side, ())) == list(getattr(other, side, ())) for side in ("rows", "columns"))
 
 
 def _strips(one: Strip, other: Strip, names: Names) -> list[Figure] | None:
@@ -168,7 +212,7 @@ def _strips(one: Strip, other: Strip, names: Names) -> list[Figure] | None:
 
 def _cells(one: Cells, other: Cells, names: Names) -> list[Figure] | None:
     """Both, and where their words differ: what the other says → what the first says."""
-    if one.values.shape != other.values.shape:
+    if one.values.shape != other.values.shape or not _same_labels(one, other):
         return None
     texts = [["" if a == b else f"{b} → {a}" for a, b in zip(*rows)] for rows in zip(one.texts, other.texts)]
     third = replace(one, texts=texts, values=_gaps(one.values, other.values)[0], scale="signed")
@@ -184,7 +228,7 @@ def _bars(one: Bars, other: Bars, names: Names) -> list[Figure] | None:
     if len(one.series) != 1 or not (one.low and other.low):
         return None
     ((series, first),), second = one.series.items(), next(iter(other.series.values()))
-    labels = [f"{label} · {name}" for label in one.labels for name in names]
+    labels = [_beside(label, name) for label in one.labels for name in names]
     low, high, values = (
         [value for both in zip(a, b) for value in both]
         for a, b in ((one.low, other.low), (one.high, other.high), (first, second))
@@ -205,12 +249,17 @@ def _lines(one: Lines, other: Lines, names: Names) -> list[Figure] | None:
     return [replace(one, x=x, series=_series(wide[0], wide[1], names))]
 
 
-def _series(one: Any, other: Any, names: Names) -> dict[str, Sequence[float]]:
+def _beside(label: Label, name: str) -> Label:
+    """A label with the name of a model behind it."""
+    return _title(label, name) if isinstance(label, Words) else f"{label} · {name}"
+
+
+def _series(one: Any, other: Any, names: Names) -> dict[Label, Sequence[float]]:
     """Series of both under the names of the models; where there is one of each, under these alone."""
     alone = len(one.series) == len(other.series) == 1
     found = [(name, label, values) for figure, name in zip((one, other), names) for label, values in
              figure.series.items()]  # fmt: skip
-    return {name if alone else f"{label} · {name}": values for name, label, values in found}
+    return {name if alone else _beside(label, name): values for name, label, values in found}
 
 
 def _tables(one: Table, other: Table, names: Names) -> list[Figure] | None:
@@ -233,11 +282,13 @@ def _flows(one: Flow, other: Flow, names: Names) -> list[Figure] | None:
     """Each step once, with what goes on in both where that differs."""
     if [name for name, _ in one.steps] != [name for name, _ in other.steps]:
         return None
-    steps = [
-        (name, a if a == b else f"{names[0]}: {a}\n{names[1]}: {b}")
-        for (name, a), (_, b) in zip(one.steps, other.steps)
-    ]
+    steps = [(name, a if a == b else _both(a, b, names)) for (name, a), (_, b) in zip(one.steps, other.steps)]
     return [replace(one, steps=steps)]
+
+
+def _both(one: Label, other: Label, names: Names) -> Words:
+    a, b = (what if isinstance(what, Words) else Words(what, what) for what in (one, other))
+    return Words(f"{names[0]}: {a.en}\n{names[1]}: {b.en}", f"{names[0]}：{a.zh}\n{names[1]}：{b.zh}")
 
 
 JOINED: dict[type, Callable[[Any, Any, Names], list[Figure] | None]] = {
@@ -268,7 +319,14 @@ def _named(check: Check, name: str) -> Check:
     return replace(check, name=f"{name}: {check.name}", about=about)
 
 
-def _notes(one: Panel, other: Panel, names: Names, differences: dict[str, dict[str, float]]) -> list[Words]:
+def _notes(
+    one: Panel,
+    other: Panel,
+    names: Names,
+    differences: dict[str, dict[str, float]],
+    apart: dict[str, Words],
+    same_source: bool,
+) -> list[Words]:
     """What is to be known of the comparison."""
     notes: list[Words] = []
     if joined_title(one.title, other.title) is None:
@@ -284,9 +342,18 @@ def _notes(one: Panel, other: Panel, names: Names, differences: dict[str, dict[s
             "side without a difference.",
             f"两者读到的词元不同（{names[0]}：{counts[0]} 个，{names[1]}：{counts[1]} 个），因此只并列，不求差。",
         ))  # fmt: skip
+    elif not same_source:
+        notes.append(Words(
+            "The two read other tokens of the source, so that they stand side by side without a difference.",
+            "两者读到的源文本词元不同，因此只并列，不求差。",
+        ))  # fmt: skip
+    for why in dict.fromkeys(apart.values()):
+        listed = ", ".join(name for name, said in apart.items() if said == why)
+        notes.append(Words(f"Not subtracted: {listed}. {why.en}", f"未求差：{listed}。{why.zh}"))
     shapes = [
         name for name in one.arrays if name in other.arrays and one.arrays[name].shape != other.arrays[name].shape
-    ]
+        and name not in apart
+    ]  # fmt: skip
     if shapes and not notes:
         listed = ", ".join(shapes)
         notes.append(Words(

@@ -11,6 +11,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from ..infer.reader import resting
 from ..model.attention import Attention
 from ..model.heads import MaskedHead
 from ..model.layers import Linear
@@ -29,22 +30,26 @@ def copying(model: Transformer, side: Side, which: str = "self") -> Tensor | Non
     is nothing to compare: an encoder whose states another stack reads, a model without words, a source with a
     vocabulary of its own.
     """
-    seen = _circuit(model, side, which)
-    if seen is None:
-        return None
-    found = []
-    for layer in range(len(side.blocks)):
-        found.append([_share(circuit) for circuit in circuits(attention_of(side, layer, which), seen)])
-    return torch.tensor(found)
+    with resting(model):
+        seen = _circuit(model, side, which)
+        if seen is None:
+            return None
+        found = []
+        for layer in range(len(side.blocks)):
+            found.append([_share(circuit) for circuit in circuits(attention_of(side, layer, which), seen)])
+        return torch.tensor(found)
 
 
 @torch.no_grad()
 def trace_gap(model: Transformer, side: Side, which: str, layer: int, head: int) -> float:
     """How far the sum of a head's eigenvalues is from the trace of the whole matrix (V, V), taken word by word, in
     parts of the sum of their sizes: the two are equal, and the first never sees a word. NaN where `copying` is None."""
-    seen = _circuit(model, side, which)
-    if seen is None:
-        return float("nan")
+    with resting(model):
+        seen = _circuit(model, side, which)
+        return float("nan") if seen is None else _trace_gap(model, side, which, layer, head, seen)
+
+
+def _trace_gap(model: Transformer, side: Side, which: str, layer: int, head: int, seen: Tensor) -> float:
     attention = attention_of(side, layer, which)
     values = torch.linalg.eigvals(list(circuits(attention, seen))[head].double())
     size, own = attention.size, head // (attention.heads // attention.kv_heads)

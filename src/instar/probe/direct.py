@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import InputError
+from ..infer.reader import resting
 from ..model.attention import Attention, capped
 from ..model.heads import LanguageHead, MaskedHead
 from ..model.layers import LayerNorm, Linear, RMSNorm
@@ -87,6 +88,11 @@ def direct(trace: Trace, place: int, target_id: int, minus_id: int | None = None
     for id in (target_id, minus_id):
         if id is not None and not 0 <= id < vocab:
             raise InputError(f"id={id}, wanted 0 to {vocab - 1}")
+    with resting(trace.model):
+        return _parted(trace, head, place, target_id, minus_id, row)
+
+
+def _parted(trace: Trace, head: nn.Module, place: int, target_id: int, minus_id: int | None, row: int) -> Direct:
     logits = trace.logits(slice(place, place + 1))[row, 0].detach().cpu().double()
     spot = Spot(trace, row, place)
     way = spot.said(head, spot.of(trace.hidden), target_id)

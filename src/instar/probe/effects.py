@@ -25,6 +25,7 @@ from .attribution import Aim, spread
 from .capture import Side, Trace, capture, words_of
 from .direct import Spot, direct
 from .intervene import Part, Which, ablated, replayed, skipped, swapped
+from .panel import Unfit, Words
 
 TOKENS_AT_ONCE = 8192  # of copies of a text that are read together
 LOGITS_AT_ONCE = 2**24
@@ -215,8 +216,11 @@ def last_head_gap(trace: Trace, aim: Aim) -> float:
     side, model = trace.own, trace.model
     config = side.stack.config
     if config.residual not in PLAIN:
-        raise InputError(f"residual={config.residual}: a norm stands between heads and stream, or there is no stream; "
-                         f"wanted {' or '.join(PLAIN)}")  # fmt: skip
+        raise Unfit(Words(
+            f"residual={config.residual}: a norm stands between heads and stream, or there is no stream; wanted "
+            f"{' or '.join(PLAIN)}",
+            f"residual={config.residual}：头与残差流之间隔着归一化，或没有残差流；需要 {' 或 '.join(PLAIN)}",
+        ))  # fmt: skip
     parts = direct(trace, aim.place, aim.target)
     layer, spot = len(side.blocks) - 1, Spot(trace, 0, aim.place)
     head = int(parts.heads[layer].abs().argmax())

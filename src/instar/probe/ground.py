@@ -81,11 +81,14 @@ def ground(stack: Stack, count: int, *, window: bool = False) -> Ground:
 
 
 def toeplitz_gap(maps: Tensor) -> float:
-    """The most that two neighbours on a diagonal of maps (..., P, P) differ, as a share of the largest value."""
-    if maps.shape[-1] < 2:
+    """The most that two values on a diagonal of maps (..., P, P) differ, however far apart they stand, as a share of
+    the largest value."""
+    count = maps.shape[-1]
+    size = float(maps.abs().max()) if maps.numel() else 0.0
+    if not size:
         return 0.0
-    size = float(maps.abs().max())
-    return float((maps[..., 1:, 1:] - maps[..., :-1, :-1]).abs().max()) / size if size else 0.0
+    diagonals = [maps.diagonal(offset, -2, -1) for offset in range(1 - count, count)]
+    return max(float((each.amax(-1) - each.amin(-1)).max()) for each in diagonals) / size
 
 
 def shift(vectors: Tensor, offset: int, pairs: Literal["neighbours", "halves"] = "neighbours") -> tuple[Tensor, float]:

@@ -18,12 +18,14 @@ from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
 from .capture import Seam, Side, Trace, capture
 from .copying import copying
+from .panel import Unfit, Words
 from .repeats import probe_set
-from .routing import IDLE, pieces, sinkless
+from .routing import AT_ONCE, IDLE, pieces, sinkless
 
 Array = np.ndarray
 # scores that say what a head is for, in the order in which labels are told
 LABELS = ("previous", "next", "offset", "positional", "duplicate", "induction", "copying", "rare")
+TEMPORARIES = 8  # of the size of its weights, that the scores of a head take
 LEAST, TIMES, CONSTANT = 0.4, 5.0, 0.9  # a label's least score, how often its chance, and what makes an offset constant
 
 
@@ -33,7 +35,8 @@ class HeadProfile:
 
     scores, chance, raw: by name, (L, H) in fp32. Where a head looks is told of its shares without the sink, of which
     the mean over rows is taken; `raw` is the same with it. chance: what shares alike for all that is visible give.
-    What has no row to be seen in is left out: `duplicate` of a text that repeats nothing, `induction` of an encoder.
+    What has no row to be seen in is left out: `duplicate` of a text that repeats nothing, `induction` of an encoder. It
+    is NaN in a layer alone whose window holds no such row (`blind`).
 
     previous, next: the share of the token before, or after, in an encoder. offset: of the token k back, where k, the
     one at which the largest share of most rows lies, is in `offsets`, negative ahead; of cross-attention, i - j.
@@ -61,14 +64,23 @@ class HeadProfile:
         """Heads that leave more than 0.9 to the sink, (L, H) bool: they move nothing here, which is no label."""
         return self.scores["sink"] > IDLE
 
+    def blind(self, name: str) -> list[int]:
+        """The layers whose window holds nothing that a score counts."""
+        return np.flatnonzero(np.isnan(self.scores[name]).all(1)).tolist()
+
+    def awake(self, name: str) -> Array:
+        """Heads that are not idle and have this score, (L, H) bool."""
+        found: Array = ~self.idle & ~np.isnan(self.scores[name])
+        return found
+
     def best(self, name: str) -> tuple[float, int, int]:
         """The highest score of that name, and its layer and head, of those that are not idle. Raises InputError for
         one that was not measured, or where all are idle."""
         if name not in self.scores:
             raise InputError(f"no score {name} here; measured were {', '.join(self.scores)}")
-        if self.idle.all():
+        if not self.awake(name).any():
             raise InputError("every head is idle here: all leave more than 0.9 to the sink; try a longer text")
-        awake = np.where(self.idle, -np.inf, self.scores[name])
+        awake = np.where(self.awake(name), self.scores[name], -np.inf)
         layer, head = np.unravel_index(int(awake.argmax()), awake.shape)
         return float(awake[layer, head]), int(layer), int(head)
 
@@ -154,10 +166,15 @@ def profile_of(
     if sinks is None:
         sinks = torch.arange(keys.shape[1]) == 0
     reading = _Reading(queries, keys, sinks.to(keys.device), which, side.causal, frequencies)
-    layers = [_joined([reading.measure(seam, weights, part) for part, weights in pieces(seam)]) for seam in seams]
-    names = [name for name in layers[0] if all(name in layer for layer in layers)]
+    layers = [
+        _joined([reading.measure(seam, weights) for _, weights in pieces(seam, AT_ONCE // TEMPORARIES)])
+        for seam in seams
+    ]
+    # a layer with a window may see none of the pairs that a score counts, and others do
+    unseen = _unseen(layers[0]["sink"][0])
     stacked = {
-        name: [torch.stack(column).cpu().numpy() for column in zip(*(x[name] for x in layers))] for name in names
+        name: [torch.stack(column).cpu().numpy() for column in zip(*(x.get(name, unseen) for x in layers))]
+        for name in dict.fromkeys(name for layer in layers for name in layer)
     }
     offsets = stacked.pop("offsets")[0]
     scores, chance, raw, strongest, peaks = ({name: stacked[name][n] for name in stacked} for n in range(5))
@@ -167,8 +184,8 @@ def profile_of(
         scores["copying"] = shares.cpu().numpy()
         # the mean of |sum(l)| / sum(|l|) of random numbers, whose eigenvalues fill a disc
         chance["copying"] = np.full_like(scores["copying"], 1.2 / side.stack.config.head_size)
-    seen = {name for name in peaks if (peaks[name] >= 0).all()}
-    told = {name for name in raw if np.isfinite(raw[name]).all()}
+    seen = {name for name in peaks if (peaks[name] >= 0).any()}
+    told = {name for name in raw if np.isfinite(raw[name]).any()}
     return HeadProfile(
         side.name, which, scores, chance, {name: raw[name] for name in told}, offsets,
         {name: strongest[name] for name in seen}, {name: peaks[name] for name in seen},
@@ -196,7 +213,7 @@ class _Reading:
             frequencies = torch.bincount(keys.flatten())
         self.often = frequencies.to(keys.device)[keys]
 
-    def measure(self, seam: Seam, weights: Tensor, part: slice) -> dict[str, Measured]:
+    def measure(self, seam: Seam, weights: Tensor) -> dict[str, Measured]:
         """Each score of some heads, whose weights are (B, H, T, S)."""
         shares = sinkless(weights, self.sinks)
         sees = visible(seam)
@@ -205,7 +222,10 @@ class _Reading:
         count = content.sum(-1)
         chosen = rows & (count > 1)  # a row that sees one token alone has no choice
         if not bool(rows.any()):
-            raise InputError("the text has nothing to look at besides its first token; give a longer one")
+            raise Unfit(Words(
+                "the text has nothing to look at besides its first token; give a longer one",
+                "除第一个词元外文本中没有可看的内容；请给出更长的文本",
+            ))  # fmt: skip
         alike = content / count.clamp(min=1)[..., None]
         found: dict[str, Measured] = {}
         for name, wanted in self.counted.items():
@@ -222,8 +242,7 @@ class _Reading:
         found |= self._offset(shares, weights, alike, chosen if bool(chosen.any()) else rows)
         top, largest = shares.max(-1)
         heads = weights.shape[1]
-        unseen = weights.new_full((heads,), -1.0)
-        nothing = (unseen * torch.nan, unseen.new_zeros(heads, 3, dtype=torch.long), unseen)
+        nothing = _unseen(weights[0, :, 0, 0])[2:]
 
         def alone(score: Tensor, chance: Tensor) -> Measured:
             return score, chance.expand_as(score), *nothing
@@ -286,6 +305,12 @@ def visible(seam: Seam) -> Tensor:
     if seam.causal:
         sees = sees.tril()
     return sees if seam.mask is None else sees & (seam.mask > -torch.inf).any(1)
+
+
+def _unseen(heads: Tensor) -> Measured:
+    """Of heads (H,) that see nothing of what is counted."""
+    number = torch.full_like(heads, torch.nan)
+    return number, number, number, heads.new_zeros(len(heads), 3, dtype=torch.long), torch.full_like(heads, -1.0)
 
 
 def _counted(queries: Tensor, keys: Tensor, back: Tensor, causal: bool) -> dict[str, Tensor]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import InputError
 from ..config.options import SamplingOptions
 from ..infer.reader import resting
 from ..infer.tune import kept_in
-from ..model.cache import KVCache
 from ..model.pages import BLOCK, blocks_of
 from .capture import Trace
+from .checks import by_cache, states_gap
+from .panel import Unfit, Words
 from .subject import Subject
 from .telling import bytes_of, engine_for, gap, heard
 
@@ -52,17 +53,21 @@ def hold(trace: Trace) -> Held:
     """Read the text of a trace once more, with a cache. Raises InputError for an encoder, which has none."""
     model, tokens, source = trace.model, trace.tokens, trace.source
     if not model.config.causal:
-        raise InputError("causal=false: an encoder reads the whole text at once and keeps no keys; wanted a decoder")
+        raise Unfit(Words(
+            "causal=false: an encoder reads the whole text at once and keeps no keys; wanted a decoder",
+            "causal=false：编码器一次读完整段文本，不保存键；需要解码器",
+        ))  # fmt: skip
     length, width = tokens.shape[1], 0 if source is None else source.shape[1]
     first = max(length - DECODED, (length + 1) // 2)
-    cache = KVCache(model.config, 1, length, source_capacity=width, dtype=model.dtype, device=model.device)
+    took: list[float] = []
+
+    def timed(work: Callable[[], Tensor]) -> Tensor:
+        seconds, states = _timed(model.device, work)
+        took.append(seconds)
+        return states
+
     with resting(model):
-        prefill, states = _timed(model.device, lambda: model.hidden(tokens[:, :first], source=source, cache=cache))
-        parts, seconds = [states], []
-        for place in range(first, length):
-            took, state = _timed(model.device, lambda at=place: model.hidden(tokens[:, at : at + 1], cache=cache))
-            parts.append(state)
-            seconds.append(took)
+        cache, states = by_cache(trace, [first, *[1] * (length - first)], run=timed)
         lengths = sorted({round(n) for n in np.linspace(first, length, min(SAMPLES, length - first + 1))})
         whole = [(n, _timed(model.device, lambda n=n: model.hidden(tokens[:, :n], source=source))[0]) for n in lengths]
     k, v = _norms([cache[layer].read() for layer in range(model.config.layers)])
@@ -71,7 +76,7 @@ def hold(trace: Trace) -> Held:
     size = model.dtype.itemsize
     return Held(
         cache.bytes, bytes_of(model.config, length, width, size), size, k, v, source_k, source_v,
-        gap(torch.cat(parts, dim=1), trace.hidden), first, prefill, seconds, whole,
+        states_gap(states, trace.hidden[0]), first, took[0], took[1:], whole,
     )  # fmt: skip
 
 
@@ -114,7 +119,7 @@ def page(subject: Subject, trace: Trace) -> Paged | None:
     engine.submit(ids, SamplingOptions("greedy", max_new_tokens=1), source=source)
     with heard(engine) as rows:
         engine.run()
-    logits, used = rows[-1]
+    _, logits, used = rows[-1]
     # what lies behind a window is given back whenever a part of the text has filled a block
     before = len(ids) - 1 - (len(ids) - 1) % engine.schedule.chunk
     slid = len(ids) if len(ids) // BLOCK > before // BLOCK else before

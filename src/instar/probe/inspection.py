@@ -2,43 +2,56 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..adapt.lora import using
 from ..config import InputError, ModelConfig, unknown
 from ..config.options import InspectOptions, SamplingOptions
+from ..config.strict import from_dict
 from ..infer.text import complete
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
 from . import draw
+from .checks import all_checks
 from .compare import compare
+from .heading import heading_of
 from .look import Look
-from .panel import Check, Panel
+from .panel import NOWHERE, Check, Heading, Panel, Words, why_not
 from .subject import Subject, read, read_ids, within
 from .views import VIEWS
+from .views.attention import told
 
 Pair = tuple[Transformer, Tokenizer | None]
 ALL = "all"
+THIS = "this"  # a model that nobody named
 BASE = "base"  # the model itself, with its adapters off
 ENDINGS = {
     "text": ".txt", "json": ".json", "html": ".html", "svg": ".svg", "png": ".png", "safetensors": ".safetensors",
 }  # fmt: skip
 SINGLE = ("svg", "png")  # one picture a file
 BINARY = ("png", "safetensors")
+PROOF = "proof"  # the panel of what is proven of the model as a whole, where checks are asked for
+WHOLE = Words("The whole pass, proven", "对整个前向计算的验证")
 SAID = 24  # ids of an answer that nobody gave
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was seen. left_out: the views that do not apply to the model, and why."""
+    """What was seen. heading: of what."""
 
     panels: tuple[Panel, ...]
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    heading: Heading = NOWHERE
     language: str = "en"
+
+    @property
+    def left_out(self) -> Mapping[str, Words]:
+        """The views that do not apply to the model, and why."""
+        return self.heading.left_out
 
     @property
     def checks(self) -> list[tuple[str, Check]]:
@@ -52,27 +65,32 @@ class Inspection:
 
     def record(self) -> dict[str, Any]:
         """All of it as JSON knows it."""
-        panels = [draw.record(panel) for panel in self.panels]
-        return {"green": self.green, "left_out": dict(self.left_out), "panels": panels}
+        return draw.whole(self.panels, self.heading)
 
     def written(self, format: str) -> str | bytes:
         """All of it as one file's content. Raises InputError for a format that there is not."""
-        return draw.write(self.panels, format, self.language)
+        return draw.write(self.panels, format, self.language, heading=self.heading)
 
-    def save(self, path: str | Path, format: str = "") -> list[Path]:
+    def save(self, path: str | Path, format: str = "", say: Callable[[str], None] = warnings.warn) -> list[Path]:
         """Write it, in a format or as the file's ending says, and give the files: of svg and png one for each picture,
-        with a number before the ending where there are several. Raises InputError for an unknown ending."""
-        path, kind = Path(path), format or format_of(path)
-        drawn = draw.pictures(self.panels, kind, self.language) if kind in SINGLE else [self.written(kind)]
+        with a number before the ending where there are several. say: is told which pictures cannot be drawn here.
+        Raises InputError for an ending that is unknown, or of another format."""
+        path, kind = Path(path), format_for(path, format)
+        drawn = (
+            draw.pictures(self.panels, kind, self.language, self.heading) if kind in SINGLE else [self.written(kind)]
+        )
         if not drawn:
             raise InputError(f"found no picture to write as {kind}; wanted a view that has one")
+        if missing := [figure.title.of(self.language) for figure in draw.undrawn(self.panels, kind)]:
+            remedy = 'pip install "instar[plot]", or take svg or html'
+            say(f"not drawn, as matplotlib is missing ({remedy}): {'; '.join(missing)}")
         paths = [path] if len(drawn) == 1 else [numbered(path, number, len(drawn)) for number in range(len(drawn))]
         for one, content in zip(paths, drawn):
             draw.save(one, content)
         return paths
 
     def _repr_html_(self) -> str:
-        return draw.html_of(self.panels, self.language)
+        return draw.html_of(self.panels, self.language, self.heading)
 
     def __str__(self) -> str:
         return draw.text(self.panels, self.language).plain
@@ -85,7 +103,7 @@ def inspect(
     view: str | Sequence[str] = "attention",
     vs: Transformer | Pair | str | None = None,
     *,
-    names: tuple[str, str] = ("this", "other"),
+    names: tuple[str, str] = (THIS, "other"),
     **ask: Any,
 ) -> Inspection:
     """See inside a model: what it computes of a text, drawn, with the checks that prove it. In a notebook the result
@@ -99,13 +117,33 @@ def inspect(
 
     Example: inspect(model, tokenizer, "Anna has a ball.", "lens", layer=2).save("lens.html")
     """
+    options = _options(text, ask)
+    several: Sequence[Any] = view if isinstance(view, list | tuple) else [view]
+    views = check_views(several, options)
+    return look_at((model, tokenizer), options, views, _other(model, tokenizer, vs), names)
+
+
+def _options(text: Any, ask: dict[str, Any]) -> InspectOptions:
+    """The options as flags would say them. Raises InputError for a name, a value or a type that there is not."""
     known = {one.name for one in fields(InspectOptions)} - {"model", "text", "view", "vs"}
     for name in ask.keys() - known:
         raise unknown("option", name, known)
-    ids = () if isinstance(text, str) else tuple(text)
-    options = InspectOptions(text=text if isinstance(text, str) else "", **{"ids": ids} | ask)
-    views = check_views((view,) if isinstance(view, str) else tuple(view), options)
-    return look_at((model, tokenizer), options, views, _other(model, tokenizer, vs), names)
+    said = {name: _plain(value) for name, value in ask.items()}
+    text = _plain(text)
+    said |= {"text": text} if isinstance(text, str) else {"ids": text}
+    sampling = said.pop("sampling", None)
+    if isinstance(sampling, Mapping):
+        said["sampling"], sampling = sampling, None
+    if not isinstance(sampling, SamplingOptions | None):
+        raise InputError(f"sampling: found {type(sampling).__name__}, wanted SamplingOptions")
+    base = InspectOptions() if sampling is None else InspectOptions(sampling=sampling)
+    return from_dict(InspectOptions, said, base=base)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy and torch as Python's own."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return [_plain(one) for one in value] if isinstance(value, tuple | list | range) else value
 
 
 def _other(model: Transformer, tokenizer: Tokenizer | None, vs: Transformer | Pair | str | None) -> Pair | None:
@@ -124,47 +162,59 @@ def look_at(
     ask: InspectOptions,
     views: Sequence[str],
     other: Pair | None = None,
-    names: tuple[str, str] = ("this", "other"),
+    names: tuple[str, str] = (THIS, "other"),
     done: Callable[[int], None] = lambda more: None,
 ) -> Inspection:
     """`inspect` once everything is at hand. other: the same model means the one with its adapters off; done: called
     with 1 for each view of each model."""
+    check_numbers(ask)
     check_shape(one[0].config, ask)
     look = Look(subject_of(*one, ask), ask)
     panels, left_out = _panels(look, views, done)
+    name = "" if names[0] == THIS else names[0]
     if other is None:
-        return Inspection(tuple(panels.values()), left_out, ask.language)
+        return Inspection(tuple(panels.values()), heading_of(look.subject, ask, left_out, name), ask.language)
     if look.subject.source and other[0].config.encoder_layers:
         ask = _same_words(look.subject, ask)
     try:
         check_shape(other[0].config, ask)
         with using(other[0]) if other[0] is one[0] else nullcontext():
-            second, missing = _panels(Look(subject_of(*other, ask), ask), views, done)
+            beside = Look(subject_of(*other, ask), ask)
+            second, missing = _panels(beside, views, done)
     except InputError as error:
         raise InputError(f"{names[1]}: {error}") from None
-    left_out |= {name: f"{names[1]}: {why}" for name, why in missing.items() if name not in left_out}
-    both = [compare(panel, second[name], names) for name, panel in panels.items() if name in second]
+    left_out |= {
+        view: Words(f"{names[1]}: {why.en}", f"{names[1]}：{why.zh}")
+        for view, why in missing.items() if view not in left_out
+    }  # fmt: skip
+    source = [[(token.id, token.piece) for token in each.subject.source] for each in (look, beside)]
+    both = [
+        compare(panel, second[view], names, same_source=source[0] == source[1])
+        for view, panel in panels.items() if view in second
+    ]  # fmt: skip
     if not both:
-        raise InputError(f"none of the views applies to both: {'; '.join(left_out.values())}")
-    return Inspection(tuple(both), left_out, ask.language)
+        raise InputError(f"none of the views applies to both: {'; '.join(why.en for why in left_out.values())}")
+    return Inspection(tuple(both), heading_of(look.subject, ask, left_out, *names), ask.language)
 
 
-def _panels(look: Look, views: Sequence[str], done: Callable[[int], None]) -> tuple[dict[str, Panel], dict[str, str]]:
+def _panels(look: Look, views: Sequence[str], done: Callable[[int], None]) -> tuple[dict[str, Panel], dict[str, Words]]:
     """Those of the views; of `all` those that apply, and why the others do not."""
     everything = ALL in views
     _ = look.side, look.keys, look.layer, look.head, look.at  # what is wrong with all of them is told at once
     panels: dict[str, Panel] = {}
-    left_out: dict[str, str] = {}
+    left_out: dict[str, Words] = {}
     for name in VIEWS if everything else views:
         try:
             panels[name] = VIEWS[name](look)
         except InputError as error:
             if not everything:
                 raise
-            left_out[name] = str(error)
+            left_out[name] = why_not(error)
         done(1)
     if not panels:
-        raise InputError(f"no view applies: {'; '.join(left_out.values())}")
+        raise InputError(f"no view applies: {'; '.join(why.en for why in left_out.values())}")
+    if look.ask.check:
+        panels[PROOF] = Panel(PROOF, WHOLE, {"tokens": told(look.subject.tokens)}, checks=all_checks(look))
     return panels, left_out
 
 
@@ -204,12 +254,20 @@ def check_views(views: Sequence[str], ask: InspectOptions | None = None) -> tupl
     """Raises InputError for a view that there is not, and for a second text that none of them reads."""
     for name in views:
         if name != ALL and name not in VIEWS:
-            raise unknown("view", name, [*VIEWS, ALL])
+            raise unknown("view", str(name), [*VIEWS, ALL])
     if not views:
         raise InputError(f"found no view; wanted some of {', '.join(VIEWS)}, or {ALL}")
     if ask is not None and (ask.other or ask.other_ids) and not {"effects", ALL} & set(views):
         raise InputError(f"found another text, and the view {', '.join(views)}; only effects reads it")
+    if ask is not None and ask.entities and not {"heads", ALL} & set(views):
+        raise InputError(f"found entities, and the view {', '.join(views)}; only heads measures them")
     return tuple(dict.fromkeys(views))
+
+
+def check_numbers(ask: InspectOptions) -> None:
+    """Raises InputError for a count that shows nothing, whatever view it is for."""
+    if ask.top < 1:
+        raise InputError(f"top={ask.top}, wanted at least 1 token")
 
 
 def check_shape(config: ModelConfig, ask: InspectOptions) -> None:
@@ -230,6 +288,14 @@ def format_of(path: str | Path) -> str:
             return format
     found = f"the ending {ending}" if ending else "no ending"
     raise InputError(f"{path} has {found}, wanted one of {', '.join(ENDINGS.values())}, or a format")
+
+
+def format_for(path: str | Path, format: str = "") -> str:
+    """The format of a file, which is asked for or said by its ending. Raises InputError where the two contradict."""
+    meant = next((name for name, ending in ENDINGS.items() if Path(path).suffix.lower() == ending), None)
+    if format and meant and meant != format:
+        raise InputError(f"{path} has the ending of {meant}, and the format is {format}; leave one of them out")
+    return format or format_of(path)
 
 
 def numbered(path: Path, number: int, count: int) -> Path:

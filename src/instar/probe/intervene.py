@@ -2,8 +2,10 @@
 output put in from another pass, an edge of attention cut, positions untold.
 
 Each is a context manager, by hooks, and they stand together; a pass that is captured inside shows what went on then.
-They reach whatever runs the model's modules: `capture`, a plain call, a cache. Afterwards, whatever happens, the
-model is as it was. Letters: B batch, T queries, S keys, D model, H heads, E head size, L layers.
+They reach whatever runs the model's modules: `capture`, a plain call, and, where nothing is told by its place in the
+text, a step of a cache; `swapped`, `replayed`, `patched`, `cut` and a mean over the text raise InputError there.
+Afterwards, whatever happens, the model is as it was. Letters: B batch, T queries, S keys, D model, H heads, E head
+size, L layers.
 """
 
 from __future__ import annotations
@@ -46,7 +48,20 @@ class Effect:
 
 def effect(before: Trace, after: Trace, at: int = -1, *, target: int | None = None, k: int = 5) -> Effect:
     """Compare two passes at one place of their text; target: the id that is asked about, none takes the likeliest
-    before. Raises InputError where the model has no head that says tokens."""
+    before. Raises InputError where the model has no head that says tokens, where the passes are not of one length and
+    vocabulary, and for a place, an id or a k that cannot be."""
+    count, vocab = before.tokens.shape[1], before.model.config.vocab_size
+    if (after.tokens.shape[1], after.model.config.vocab_size) != (count, vocab):
+        raise InputError(
+            f"found passes of {count} and {after.tokens.shape[1]} tokens, vocabularies of {vocab} and "
+            f"{after.model.config.vocab_size}; wanted the same of both"
+        )
+    if not -count <= at < count:
+        raise InputError(f"at={at}, wanted 0 to {count - 1}, or -1 for the last")
+    if target is not None and not 0 <= target < vocab:
+        raise InputError(f"target={target}, wanted 0 to {vocab - 1}")
+    if k < 1:
+        raise InputError(f"k={k}, wanted at least 1 token")
     logits = [trace.logits(slice(at, at + 1 or None))[0, 0].double() for trace in (before, after)]
     target = int(logits[0].argmax()) if target is None else target
     logs = [x.log_softmax(-1) for x in logits]
@@ -88,6 +103,8 @@ def ablated(
         stack = _side(model, side)
         for layer, where in _by_layer(stack, heads, each).items():
             attend = attention_of(stack, layer, which).attend
+            if how == "mean":
+                _whole(hooks, stack.blocks[layer], "a mean over all places of the text")
             _after(hooks, attend, lambda y, where=where: _with_heads(y, where, change(y, where)))
         yield
 
@@ -105,12 +122,13 @@ def swapped(
     """With the outputs that these (layer, head) had in another pass, over a text of the same length.
 
     each: of a pass over one text; row n of a batch of copies has the n-th of them alone, and rows beyond are as they
-    were.
+    were. Raises InputError for a head that does not exist, and when the model is run over a text of another length.
     """
     with ExitStack() as hooks:
         stack, other = _side(model, side), _side_of(trace, _side(model, side).name)
         for layer, where in _by_layer(stack, heads, each).items():
             attend, kept = attention_of(stack, layer, which).attend, other.seams(which)[layer].y
+            _whole(hooks, stack.blocks[layer], "outputs of another pass")
 
             def swap(y: Tensor, where: Where = where, kept: Tensor = kept) -> Tensor:
                 kept = kept.expand(len(y), -1, -1, -1) if each and len(kept) == 1 else kept
@@ -148,7 +166,8 @@ def replayed(
         stack = _side(model, side)
         updates = _side_of(trace, stack.name).updates
         for layer, name in parts:
-            _, part = _part(stack, layer, name)
+            block, part = _part(stack, layer, name)
+            _whole(hooks, block, "outputs of another pass")
             _after(hooks, part, lambda y, said=updates[layer][name]: said.to(y).expand_as(y))
         yield
 
@@ -180,6 +199,7 @@ def patched(
                 x[:, positions] = kept[:, positions].to(x)
                 return x
 
+            _whole(hooks, stack.blocks[min(layer, len(stack.blocks) - 1)], "states of another pass")
             if layer < len(stack.blocks):
                 _before(hooks, stack.blocks[layer], lambda given, patch=patch: (patch(given[0]), *given[1:]))
             else:
@@ -210,6 +230,7 @@ def cut(
             by_layer.setdefault(layer, []).append((head, query, key))
         for layer, found in by_layer.items():
             attend = attention_of(stack, layer, which).attend
+            _whole(hooks, stack.blocks[layer], "edges by their places in the text")
             _before(hooks, attend, lambda given, found=found: _cut(given, found))
         yield
 
@@ -310,6 +331,16 @@ def _cut(given: tuple[Any, ...], edges: Sequence[tuple[int | None, int, int]]) -
         if bool((whole[:, :, query] == -torch.inf).all(-1).any()):
             raise InputError(f"the token at {query} has nothing left to look at; leave it one edge")
     return q, k, v, whole, False
+
+
+def _whole(hooks: ExitStack, block: Block, what: str) -> None:
+    """Refuse a pass with a cache, which reads a part of the text, whose first place is not 0."""
+
+    def refuse(given: tuple[Any, ...]) -> None:
+        if given[2] is not None:
+            raise InputError(f"found a pass with a cache, and {what}; wanted a pass over the whole text without one")
+
+    _before(hooks, block, refuse)
 
 
 def _before(hooks: ExitStack, module: nn.Module, change: Any) -> None:

@@ -21,6 +21,7 @@ from ..infer.reader import resting
 from ..model.transformer import Transformer
 from .capture import Trace, words_of
 
+RANKING = 2048  # multiplications that take as long as what is done with a logit
 MOST_LOGITS = 1 << 21  # that are held at once, some ten times over
 
 
@@ -46,16 +47,16 @@ class Lens:
 
 
 @torch.no_grad()
-def lens(trace: Trace, k: int = 5) -> Lens:
-    """Of the stack that speaks: a decoder, an encoder, or an encoder-decoder's decoder. Places are taken so many at a
-    time that their logits fit, however large the vocabulary is.
+def lens(trace: Trace, k: int = 5, places: range | None = None) -> Lens:
+    """Of the stack that speaks: a decoder, an encoder, or an encoder-decoder's decoder. places: of the text, T of them,
+    by default all; so many are taken at a time that their logits fit, however large the vocabulary is.
 
     Raises InputError where no head says tokens, or k is below 1.
     """
     if k < 1:
         raise InputError(f"top={k}, wanted at least 1 token of each layer")
     k = min(k, trace.model.config.vocab_size)
-    parts = [_read(trace, at, k) for at in _pieces(trace)]
+    parts = [_read(trace, at, k) for at in _pieces(trace, places)]
     gap = max(gap for _, gap in parts)
     ids, p, entropy, rank, final, kl = (torch.cat(part, 2) for part in zip(*(read for read, _ in parts)))
     return Lens(ids, p, entropy, rank, final, kl, settled(ids[..., 0]), gap)
@@ -66,7 +67,7 @@ def logits_of(trace: Trace, row: int, at: slice | Tensor | None = None) -> Tenso
     head. Raises InputError where no head says tokens."""
     x = trace.own.stream[row] if at is None else trace.own.stream[row][:, at]
     # a norm takes another way where there are gradients, and the last row is to have the bits of the model's own
-    with torch.set_grad_enabled(trace.hidden.requires_grad):
+    with resting(trace.model), torch.set_grad_enabled(trace.hidden.requires_grad):
         return words_of(trace.model)(trace.own.stack.norm(x)).detach()
 
 
@@ -75,9 +76,10 @@ def settled(ids: Tensor) -> Tensor:
     return (ids != ids[-1]).flip(0).cumsum(0).eq(0).flip(0).int().argmax(0)
 
 
-def exit_gap(trace: Trace, row: int) -> float:
+def exit_gap(trace: Trace, row: int, places: range | None = None) -> float:
     """How far the lens at a row of the stream is from the model itself with the blocks from there on left out: the
-    largest difference of a logit. 0 where the lens is right; a norm whose scale is another row's does not pass.
+    largest difference of a logit at these places, or at all. 0 where the lens is right; a norm whose scale is another
+    row's does not pass.
 
     Raises InputError for a row that does not exist.
     """
@@ -89,7 +91,8 @@ def exit_gap(trace: Trace, row: int) -> float:
     with resting(model), torch.set_grad_enabled(trace.hidden.requires_grad), ended(model, row):
         hidden = model.hidden(trace.tokens, view=trace.view, source=trace.source, source_view=trace.source_view)
         return max(
-            float((logits_of(trace, row, at) - head(hidden[:, at]).detach()).abs().max()) for at in _pieces(trace)
+            float((logits_of(trace, row, at) - head(hidden[:, at]).detach()).abs().max())
+            for at in _pieces(trace, places)
         )
 
 
@@ -106,11 +109,19 @@ def _as_given(block: nn.Module, given: tuple[Tensor, ...], y: Tensor) -> Tensor:
     return given[0]
 
 
-def _pieces(trace: Trace) -> Iterator[slice]:
+def work_of(trace: Trace, places: int) -> int:
+    """Multiplications of a lens at so many places: each row of the stream with every word, and what softmax and ranking
+    take of each logit beside that."""
+    config = trace.model.config
+    return (config.layers + 1) * places * config.vocab_size * (config.d_model + RANKING)
+
+
+def _pieces(trace: Trace, places: range | None) -> Iterator[slice]:
     """So many places at a time that their logits fit."""
-    batch, places = trace.tokens.shape
+    batch, count = trace.tokens.shape
+    places = range(count) if places is None else places
     step = max(1, MOST_LOGITS // (batch * trace.model.config.vocab_size))
-    return (slice(at, at + step) for at in range(0, places, step))
+    return (slice(at, min(at + step, places.stop)) for at in range(places.start, places.stop, step))
 
 
 Read = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]

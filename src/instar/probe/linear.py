@@ -96,7 +96,8 @@ def fit(features: Tensor, labels: Tensor, classes: int = 0, penalty: float = PEN
 
 
 def held_out(groups: Sequence[Hashable], share: float = 0.3, seed: int = 0) -> np.ndarray:
-    """(N,), True for what is tested: whole groups, drawn until they hold that share of the examples.
+    """(N,), True for what is tested: whole groups, drawn until they hold that share of the examples, none that would
+    make it more; where every group is larger than that, the smallest.
 
     Raises InputError where there are fewer than two groups, and nothing would be left on one side.
     """
@@ -110,11 +111,12 @@ def held_out(groups: Sequence[Hashable], share: float = 0.3, seed: int = 0) -> n
         counts[group] += 1
     tested: set[Hashable] = set()
     found = 0
-    for number in np.random.default_rng(seed).permutation(len(known))[:-1]:
-        if found >= share * len(groups):
-            break
-        tested.add(known[number])
-        found += counts[known[number]]
+    drawn = [known[number] for number in np.random.default_rng(seed).permutation(len(known))]
+    for group in drawn:
+        if found + counts[group] <= share * len(groups):
+            tested.add(group)
+            found += counts[group]
+    tested = tested or {min(drawn, key=counts.__getitem__)}
     return np.array([group in tested for group in groups])
 
 
@@ -129,7 +131,8 @@ def control(kinds: Sequence[Hashable], labels: np.ndarray, seed: int = 0) -> np.
 @dataclass(frozen=True)
 class Probes:
     """A task at each row of the stream. right, guessed (R, N) over the tested examples: whether the probe, and that of
-    the control task, told each; groups: theirs; majority: the share of their most frequent class, the most that the
+    the control task, told each, NaN of a task whose tested kinds were never trained on: labels drawn for them cannot be
+    learnt; groups: theirs; majority: the share of their most frequent class, the most that the
     same answer to all could reach; classes: their names; taught: the groups of the examples trained
     on; fitted: the probe of each row."""
 
@@ -153,12 +156,12 @@ class Probes:
 
     @property
     def control(self) -> np.ndarray:
-        """(R,), of the control task."""
+        """(R,), of the control task; NaN where there is none."""
         return self.guessed.mean(1)
 
     @property
     def selectivity(self) -> np.ndarray:
-        """(R,), accuracy less that of the control task."""
+        """(R,), accuracy less that of the control task; NaN where there is none."""
         return self.accuracy - self.control
 
     def interval(self, of: Callable[[Probes], np.ndarray | float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -231,7 +234,13 @@ def by_row(
     classes, labels, tested = _split(examples, share, seed)
     kinds = [example.kind if example.kind != "" else int(example.ids[example.place]) for example in examples]
     fitted, right = _told(features, labels, tested, len(classes), penalty)
-    _, guessed = _told(features, control(kinds, labels, seed), tested, len(classes), penalty)
+    guessed = np.full(right.shape, np.nan)
+    # a kind that is tested alone has a label that nothing could have taught
+    sides: tuple[set[Hashable], set[Hashable]] = (set(), set())
+    for kind, is_tested in zip(kinds, tested.tolist()):
+        sides[is_tested].add(kind)
+    if sides[0] & sides[1]:
+        _, guessed = _told(features, control(kinds, labels, seed), tested, len(classes), penalty)
     groups: tuple[list[Hashable], list[Hashable]] = ([], [])
     for example, is_tested in zip(examples, tested.tolist()):
         groups[is_tested].append(example.group)

@@ -18,7 +18,9 @@ from ..config import InputError
 from ..data.treebank import Sentence
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
-from .routing import by_words, sinkless, sinks_among, words
+from .capture import Side
+from .heads import visible
+from .routing import by_words, pieces, sinkless, sinks_among, words
 from .subject import MOST_TOKENS, Token, covering, read
 
 Array = np.ndarray
@@ -45,25 +47,24 @@ def entity_lift(
     return found if entity.ndim == 2 else found[:, 0]
 
 
-def lift_and_p(
-    weights: Tensor,
-    entity: Tensor,
-    *,
-    sees: Tensor | None = None,
-    sinks: Tensor | None = None,
-    own: bool = True,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """`entity_lift`, and how often spans of the same lengths at random places have at least as much: both (H,). p is at
-    least 1 / (draws + 1), and NaN where the lift is."""
-    shares, content = _content(weights, sees, sinks, own)
-    free = torch.arange(len(entity)) > 0 if sinks is None else ~sinks.cpu()
-    drawn = drawn_spans(entity.cpu(), free, draws, seed).to(entity.device)
-    lifts = _lifts(shares, content, torch.cat([entity[None], drawn]))
-    least = (lifts[:, 1:] >= lifts[:, :1] - 1e-6).sum(-1)
-    p = (1 + least) / (1 + draws)
-    return lifts[:, 0], p.where(lifts[:, 0].isfinite(), torch.nan)
+@torch.no_grad()
+def stack_lifts(side: Side, entities: Tensor, *, which: str = "self", sinks: Tensor | None = None) -> Tensor:
+    """`entity_lift` of every head of a stack, of the first text: entities (N, S) -> (L, H, N) on the CPU, a few heads'
+    weights at a time."""
+    layers = []
+    for seam in side.seams(which):
+        sees, masks = visible(seam)[0], entities.to(seam.q.device)
+        layers.append(torch.cat([
+            entity_lift(weights[0], masks, sees=sees, sinks=sinks, own=which == "self").cpu()
+            for _, weights in pieces(seam)
+        ]))  # fmt: skip
+    return torch.stack(layers)
+
+
+def p_value(found: float, drawn: Array) -> float:
+    """How often what was drawn is at least what was found, itself counted: at least 1 / (draws + 1). NaN where nothing
+    was found."""
+    return float((1 + (drawn >= found - 1e-6).sum()) / (1 + len(drawn))) if np.isfinite(found) else float("nan")
 
 
 def drawn_spans(entity: Tensor, free: Tensor, draws: int, seed: int) -> Tensor:

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import InputError
 from ..model.transformer import Transformer
 from ..text.tokenizer import Tokenizer
 from ..text.words import Words
+from .panel import Unfit
+from .panel import Words as Said
 
 Array = np.ndarray
 
@@ -36,10 +37,11 @@ def probe_set(
     room = config.max_positions - max(1, len(before)) - len(after)
     length = min(length, room // 2)
     if length < 2 or samples < 1 or min(map(len, drawn_of)) < 1:
-        raise InputError(
-            f"length={length}, samples={samples}, max_positions={config.max_positions}: wanted room for 2 tokens said "
-            "twice, and at least 1 sample"
-        )
+        found = f"length={length}, samples={samples}, max_positions={config.max_positions}"
+        raise Unfit(Said(
+            f"{found}: wanted room for 2 tokens said twice, and at least 1 sample",
+            f"{found}：需要容得下把 2 个词元说两遍，且至少 1 个样本",
+        ))  # fmt: skip
     chance = np.random.default_rng(seed)
     repeats = [max(2, length - sample * max(1, length // 8)) for sample in range(samples)]
     # the token at whose place a begin would stand comes first where there is none

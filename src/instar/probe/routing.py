@@ -32,8 +32,6 @@ def pieces(seam: Seam, most: int = AT_ONCE) -> Iterator[tuple[slice, Tensor]]:
     """The weights of some heads at a time, so that few exist at once: (heads, (B, some, T, S))."""
     batch, heads, queries, _ = seam.q.shape
     some = max(1, most // (batch * queries * seam.k.shape[2]))
-    groups = heads // seam.k.shape[1]
-    some = max(groups, some // groups * groups)  # heads that share a key stay together
     for start in range(0, heads, some):
         part = slice(start, min(start + some, heads))
         yield part, seam.weights(part) if some < heads else seam.weights()

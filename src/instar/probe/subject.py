@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -95,25 +96,22 @@ def read(
             raise InputError("an encoder-decoder reads a source and holds no conversation; leave out chat")
         if config.source_vocab_size:
             raise InputError("the sources of this model have a vocabulary of their own; pass their ids")
-        source = _document(tokenizer, text)
-        _check(model, source)
+        source = _document(model, tokenizer, text)
         begin = [Token(config.start, _name(tokenizer, config.start), b"", -1, -1)] if config.start >= 0 else []
         ids = tokenizer.encode(target) if target else _answer(model, tokenizer, text, said)
+        _check(model, len(begin) + len(ids))
         target = target or tokenizer.decode(ids)
         tokens = (*begin, *_placed(tokenizer, ids, target))
-        _check(model, tokens)
         return Subject(model, tokenizer, target, tokens, text, source)
     if target:
         raise InputError("found a target, and a model without an encoder; leave it out")
     if chat:
         ids = tokenizer.chat([{"role": "user", "content": text}], add_generation_prompt=True).ids
+        _check(model, len(ids))
         text = tokenizer.decode(ids)
         tokens = _placed(tokenizer, ids, text)
-    elif config.causal:
-        tokens = _document(tokenizer, text, ends=False)
     else:
-        tokens = _document(tokenizer, text)
-    _check(model, tokens)
+        tokens = _document(model, tokenizer, text, ends=not config.causal)
     return Subject(model, tokenizer, text, tokens)
 
 
@@ -123,11 +121,10 @@ def read_ids(model: Transformer, ids: Sequence[int], source: Sequence[int] = ())
     def tokens(ids: Sequence[int]) -> tuple[Token, ...]:
         return tuple(Token(int(id), str(id), b"", -1, -1) for id in ids)
 
-    subject = Subject(model, None, "", tokens(ids), "", tokens(source))
-    _check(model, subject.tokens)
+    _check(model, len(ids))
     if source:
-        _check(model, subject.source)
-    return subject
+        _check(model, len(source))
+    return Subject(model, None, "", tokens(ids), "", tokens(source))
 
 
 def within(name: str, ids: Sequence[int], rows: int) -> tuple[int, ...]:
@@ -142,39 +139,62 @@ def covering(tokens: Sequence[Token], start: int, end: int) -> list[int]:
     return [place for place, token in enumerate(tokens) if token.start < end and token.end > start]
 
 
-def _document(tokenizer: Tokenizer, text: str, *, ends: bool = True) -> tuple[Token, ...]:
-    """The tokens of a whole text, with a mask wherever its name stands, framed as in training."""
+def _document(model: Transformer, tokenizer: Tokenizer, text: str, *, ends: bool = True) -> tuple[Token, ...]:
+    """The tokens of a whole text, with a mask wherever its name stands, framed as in training. Raises InputError where
+    there are none, or too many."""
     whole = tokenizer.document("") if ends else tokenizer.prompt("")
     frame = [Token(id, _name(tokenizer, id), b"", -1, -1) for id in whole]
     before = len(tokenizer.prompt(""))
     mask = None if tokenizer.mask is None else _name(tokenizer, tokenizer.mask)
+    parts = text.split(mask) if mask and mask in text else [text]
+    found = tokenizer.encode_places(parts)
+    _check(model, len(frame) + len(parts) - 1 + sum(len(ids) for ids, _ in found))
     tokens: list[Token] = []
     at = 0
-    for number, part in enumerate(text.split(mask) if mask and mask in text else [text]):
+    for number, (part, (ids, places)) in enumerate(zip(parts, found)):
         if number and mask and tokenizer.mask is not None:
             tokens.append(Token(tokenizer.mask, mask, b"", at, at + len(mask)))
             at += len(mask)
-        ((ids, places),) = tokenizer.encode_places([part])
         tokens += [_token(tokenizer, id, at + start, at + end) for id, (start, end) in zip(ids, places)]
         at += len(part)
     return (*frame[:before], *tokens, *frame[before:])
 
 
 def _placed(tokenizer: Tokenizer, ids: Sequence[int], text: str) -> tuple[Token, ...]:
-    """Ids that say a text, control tokens among them, each with its characters: by the bytes that stand before it."""
-    starts = [0]
-    for letter in text:
-        starts.append(starts[-1] + len(letter.encode("utf-8", "surrogatepass")))
+    """Ids that say a text, control tokens among them, each with its characters: by the bytes that stand before it.
+    Bytes that are no text stand for the U+FFFD that they are shown as."""
+    raws, controls = tokenizer.visible_bytes(ids), frozenset(tokenizer.specials.values())
+    whole = b"".join(raws)
+    starts = _starts(whole)
+    # a blank that some vocabularies put before a text is no character of it
+    dropped = int(len(starts) - 1 == len(text) + 1 and whole.startswith(b" "))
     tokens, at = [], 0
-    for id, raw in zip(ids, tokenizer.visible_bytes(ids)):
-        if id in tokenizer.specials.values():
+    for id, raw in zip(ids, raws):
+        if id in controls:
             tokens.append(Token(id, _name(tokenizer, id), b"", -1, -1))
-            continue
-        first = max(n for n, start in enumerate(starts) if start <= at)
-        last = min((n for n, start in enumerate(starts) if start >= at + len(raw)), default=len(text))
-        tokens.append(_token(tokenizer, id, first, last))
+        else:
+            first, last = bisect_right(starts, at) - 1, bisect_left(starts, at + len(raw))
+            tokens.append(_token(tokenizer, id, *(min(max(n - dropped, 0), len(text)) for n in (first, last))))
         at += len(raw)
     return tuple(tokens)
+
+
+def _starts(raw: bytes) -> list[int]:
+    """The byte at which each character of these bytes, decoded with replacements, begins, and where the last ends."""
+    starts: list[int] = []
+    at = 0
+    while at < len(raw):
+        try:
+            text, bad = str(memoryview(raw)[at:], "utf-8"), 0
+        except UnicodeDecodeError as error:  # bytes that are no character are one replacement
+            text, bad = raw[at : at + error.start].decode(), error.end - error.start
+        for letter in text:
+            starts.append(at)
+            at += len(letter.encode())
+        if bad:
+            starts.append(at)
+            at += bad
+    return [*starts, len(raw)]
 
 
 def _token(tokenizer: Tokenizer, id: int, start: int, end: int) -> Token:
@@ -190,9 +210,9 @@ def _answer(model: Transformer, tokenizer: Tokenizer, text: str, said: int) -> l
     return list(answer.ids)
 
 
-def _check(model: Transformer, tokens: Sequence[Token]) -> None:
+def _check(model: Transformer, count: int) -> None:
     longest = min(MOST_TOKENS, model.config.max_positions)
-    if not tokens:
+    if not count:
         raise InputError("the text is empty; there is nothing to look at")
-    if len(tokens) > longest:
-        raise InputError(f"the text has {len(tokens):,} tokens; at most {longest:,} can be looked at; shorten it")
+    if count > longest:
+        raise InputError(f"the text has {count:,} tokens; at most {longest:,} can be looked at; shorten it")

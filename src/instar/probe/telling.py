@@ -23,27 +23,30 @@ from ..infer.request import Luck
 from ..infer.tune import kept_in
 from ..model.transformer import Transformer
 from .checks import limit
-from .choice import Choice, State, choose
-from .panel import Words
+from .choice import Choice, Chosen, State, choose
+from .panel import Unfit, Words
 from .subject import Subject
 
 if TYPE_CHECKING:
     from ..infer.constrain import Grammar
 
 MOST_STEPS = 512
+PLACES = 16  # whose logits are compared at a time
 
 
 @dataclass(frozen=True)
 class Pass:
     """One pass of the loop, counted from 0. read: how many tokens it read; held: tokens whose keys are kept after it;
-    needed, used: bytes that those take, and bytes of the blocks that hold them, those of a source among them."""
+    needed, used: bytes that those take, and bytes of the blocks that hold them, those of a source among them; whole:
+    the choice with its distributions, where it is kept."""
 
-    choice: Choice
+    choice: Chosen
     number: int
     read: int
     held: int
     needed: int
     used: int
+    whole: Choice | None = None
 
     @property
     def phase(self) -> str:
@@ -52,13 +55,15 @@ class Pass:
 
 @dataclass
 class Told:
-    """One answer. prompt, source: ids; ids: what was said, without the stop; passes: one a token, the stop's too."""
+    """One answer. prompt, source: ids; ids: what was said, without the stop; passes: one a token, the stop's too;
+    states: (D,) of each pass, of which the head made its logits."""
 
     prompt: list[int]
     source: list[int]
     options: SamplingOptions
     stops: frozenset[int]
     passes: list[Pass] = field(default_factory=list)
+    states: list[Tensor] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     text: str = ""
@@ -68,6 +73,20 @@ class Told:
     def chosen(self) -> list[int]:
         """What each pass chose, the stop too."""
         return [each.choice.id for each in self.passes]
+
+    @property
+    def openest(self) -> Pass:
+        """The pass at which the model was least decided, the first of several."""
+        return max(self.passes, key=lambda each: each.choice.stages[0].entropy)
+
+    def add(self, one: Pass, keep: int) -> None:
+        """One more pass. Distributions are kept of the first, the last `keep` and the least decided."""
+        self.passes.append(one)
+        if len(self.passes) > keep:
+            openest = self.openest.number
+            for each in self.passes[1:-keep]:
+                if each.whole is not None and each.number != openest:
+                    self.passes[each.number] = replace(each, whole=None)
 
 
 def speaks(options: SamplingOptions, room: int) -> tuple[SamplingOptions, list[Words]]:
@@ -97,7 +116,10 @@ def begins(subject: Subject, *, anew: bool = True) -> tuple[list[int], list[int]
     """What an engine is given of a subject: prompt and source. anew: of an encoder-decoder whose tokenizer is at hand,
     the answer from its beginning; otherwise it goes on behind the tokens."""
     config = subject.model.config
-    check_speaks(subject.model)
+    try:
+        check_speaks(subject.model)
+    except InputError as error:
+        raise Unfit(Words(str(error), "编码器或没有语言模型头的模型无法续写；需要解码器")) from None
     ids = [token.id for token in subject.tokens]
     if not config.encoder_layers:
         return ids, None
@@ -122,12 +144,12 @@ def bytes_of(config: ModelConfig, tokens: int, source: int, size: int) -> int:
 
 
 @contextmanager
-def heard(engine: Engine) -> Iterator[list[tuple[Tensor, int]]]:
-    """While it lasts, what the language model's head says is kept, (R, V) of each call, with the bytes of all blocks
-    that rows use then."""
-    rows: list[tuple[Tensor, int]] = []
+def heard(engine: Engine) -> Iterator[list[tuple[Tensor, Tensor, int]]]:
+    """While it lasts, what the language model's head is given and says is kept, (R, D) and (R, V) of each call, with
+    the bytes of all blocks that rows use then."""
+    rows: list[tuple[Tensor, Tensor, int]] = []
     hook = engine.model.heads["lm"].register_forward_hook(
-        lambda head, given, y: rows.append((y.detach(), in_use(engine)))
+        lambda head, given, y: rows.append((given[0].detach(), y.detach(), in_use(engine)))
     )
     try:
         yield rows
@@ -151,9 +173,12 @@ def engine_for(
     )  # fmt: skip
 
 
-def tell(subject: Subject, options: SamplingOptions, seed: int, *, anew: bool = True) -> Told:
-    """Let the engine answer, as `generate` does with this seed, and keep each pass. Raises InputError as
-    `Engine.submit` does, and where the answer fails."""
+def tell(
+    subject: Subject, options: SamplingOptions, seed: int, *, anew: bool = True, keep: int = 1, top: int = 1
+) -> Told:
+    """Let the engine answer, as `generate` does with this seed, and keep each pass in numbers, with its `top` likeliest
+    tokens; with its distributions as `Told.add` says. Raises InputError as `Engine.submit` does, and where the answer
+    fails."""
     prompt, source = begins(subject, anew=anew)
     engine = engine_for(subject, prompt, source, options.max_new_tokens)
     grammar = _grammar(subject, options)
@@ -161,22 +186,21 @@ def tell(subject: Subject, options: SamplingOptions, seed: int, *, anew: bool = 
         prompt, options, source=source, seed=seed, constraint=None if grammar is None else grammar.start()
     )
     answer = Answer(request, subject.tokenizer)
-    found: list[tuple[Tensor, int]] = []
+    told = Told(request.prompt, request.source, options, request.stops, ids=request.ids, logprobs=request.logprobs)
+    again = _Again(told, Luck(seed), grammar, subject.model, keep, top)
     with heard(engine) as rows:
         while request.finish is None:
             for event in engine.step():
                 answer.push(event)
                 if answer.stopped:
                     engine.cancel(request)
-            found += [(logits[0], used) for logits, used in rows if len(logits)]
+            for states, logits, used in rows:
+                if len(logits):
+                    again.choose(states[0].clone(), logits[0].clone(), used)
             rows.clear()
     if request.error is not None:
         raise InputError(f"the answer failed: {request.error}")
-    told = Told(
-        request.prompt, request.source, options, request.stops, [], request.ids, request.logprobs, answer.text,
-        answer.completion().finish,
-    )  # fmt: skip
-    _choose_again(told, found, Luck(seed), grammar, subject.model)
+    told.text, told.finish = answer.text, answer.completion().finish
     return told
 
 
@@ -191,36 +215,54 @@ def _grammar(subject: Subject, options: SamplingOptions) -> Grammar | None:
     return compile_grammar(subject.tokenizer, options, subject.model.config.vocab_size)
 
 
-def _choose_again(
-    told: Told, found: list[tuple[Tensor, int]], luck: Luck, grammar: Grammar | None, model: Transformer
-) -> None:
+class _Again:
     """Each choice once more from the same logits by the same rules, for what the engine does not tell."""
-    masks = constraint = None
-    if grammar is not None:
-        from ..infer.constrain import Masks
 
-        masks, constraint = Masks(model.config.vocab_size), grammar.start()
-    held, size = 0, kept_in(model).itemsize
-    for place, (logits, used) in enumerate(found):
-        allowed = None if masks is None else masks.of([constraint])[0]
-        state = State(told.prompt, told.ids[:place], told.stops, allowed, luck.of(place))
+    def __init__(
+        self, told: Told, luck: Luck, grammar: Grammar | None, model: Transformer, keep: int, top: int
+    ) -> None:
+        self.told, self.luck, self.model, self.keep, self.top = told, luck, model, keep, top
+        self.size, self.held = kept_in(model).itemsize, 0
+        self.masks = self.constraint = None
+        if grammar is not None:
+            from ..infer.constrain import Masks
+
+            self.masks, self.constraint = Masks(model.config.vocab_size), grammar.start()
+
+    def choose(self, state: Tensor, logits: Tensor, used: int) -> None:
+        """The next pass, once the engine has said its token."""
+        told, place = self.told, len(self.told.passes)
+        if self.constraint is not None and 0 < place <= len(told.ids):
+            self.constraint.advance(told.ids[place - 1])
+        allowed = None if self.masks is None else self.masks.of([self.constraint])[0]
+        found = choose(
+            logits, told.options, State(told.prompt, told.ids[:place], told.stops, allowed, self.luck.of(place))
+        )
         read = 1 if place else len(told.prompt)
-        held += read
-        needed = bytes_of(model.config, held, len(told.source), size)
-        told.passes.append(Pass(choose(logits, told.options, state), place, read, held, needed, used))
-        if constraint is not None and place < len(told.ids):
-            constraint.advance(told.ids[place])
+        self.held += read
+        needed = bytes_of(self.model.config, self.held, len(told.source), self.size)
+        numbers = found.numbers(self.top, told.options.top_p)
+        told.states.append(state)
+        told.add(Pass(numbers, place, read, self.held, needed, used, found), self.keep)
 
 
 @torch.no_grad()
-def uncached(model: Transformer, told: Told) -> Tensor:
-    """The logits of every pass once more, (N, V), by one pass over the whole text without a cache."""
+def cache_gap(model: Transformer, told: Told) -> float:
+    """`gap` of the logits of every pass and those of one pass over the whole text without a cache, some places at a
+    time: over a large vocabulary those of all do not fit."""
     text = [*told.prompt, *told.chosen][: len(told.prompt) + len(told.passes) - 1]
     ids = torch.tensor([text], device=model.device)
     source = torch.tensor([told.source], device=model.device) if told.source else None
+    head, apart, sizes = model.heads["lm"], [], []
     with resting(model):
-        hidden = model.hidden(ids, source=source)
-        return model.heads["lm"](hidden[0, len(told.prompt) - 1 :])
+        hidden = model.hidden(ids, source=source)[0, len(told.prompt) - 1 :]
+        if len(hidden) != len(told.states):
+            return float("nan")
+        for some, states in zip(hidden.split(PLACES), torch.stack(told.states).split(PLACES)):
+            plain = head(some).double()
+            apart.append((head(states).double() - plain).abs().max())
+            sizes.append(plain.abs().max())
+    return float(torch.stack(apart).max()) / max(1.0, float(torch.stack(sizes).max()))
 
 
 def gap(one: Tensor, other: Tensor) -> float:

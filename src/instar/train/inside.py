@@ -77,7 +77,7 @@ class Inside:
         heads = {name: plain(scores) for name, scores in found.scores.items()}
         if found.idle.all():
             return {"heads": heads, "best": {}}
-        best = {name: found.best(name) for name in found.scores}
+        best = {name: found.best(name) for name in found.scores if found.awake(name).any()}
         return {
             "heads": heads, "best": {name: [plain(score), layer, head] for name, (score, layer, head) in best.items()},
         }  # fmt: skip

@@ -40,7 +40,7 @@ def test_a_file_that_no_claim_looks_at_is_an_error(tmp_path, case):
     with pytest.raises(InputError, match="the keys are text"):
         looked_over([good, write(tmp_path / "c.jsonl", {"text": "a"})])
     (tmp_path / "d.conllu").write_text("")
-    with pytest.raises(InputError, match=r"d\.conllu is empty"):
+    with pytest.raises(InputError, match=r"d\.conllu: has no sentence"):
         looked_over([str(tmp_path / "d.conllu")])
     found = case()
     with pytest.raises(InputError, match="no such file"):

@@ -8,7 +8,8 @@ from instar.probe.panel import Matrix, Words
 
 ROWS = {
     "bars": ["狼", float("nan"), 0.1, 0.4, 0.6], "lines": [2, 1.0, 2.0], "arcs": ["\n", "\n", 0.25],
-    "strip": [2, "狼", float("nan")], "scatter": ["狼", 0.5, 0.5], "tree": [2, 0, "\u202eevil\u2066", -0.9, "pruned"],
+    "strip": [2, "狼", float("nan")], "scatter": ["狼", 0.5, 0.5],
+    "tree": [2, 0, "\u202eevil\u2066", -0.9, Words("pruned", "剪去")],
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from instar.probe.draw.page import drawing, html_of, page
-from instar.probe.panel import Check, Matrix, Panel, Words
+from instar.probe.panel import Bars, Check, Flow, Heading, Lines, Matrix, Panel, Words
 
 EVIL = "<img src=x onerror=alert(1)>"
 POLICY = {
@@ -29,10 +29,10 @@ def test_one_inert_file(panel, page_of):
 
 
 def test_checks_are_chips_with_their_numbers(panel, page_of):
-    """Green and red, each with what was found and what it may be; the head says how many are red."""
+    """Red ones first, each with what was found and what it may be; the head says how many are red."""
     read = page_of(page([panel]))
     looks = [attributes["class"] for tag, attributes in read.tags if tag == "li" and "title" in attributes]
-    assert looks == ["green", "red"]
+    assert looks == ["red", "green"]
     assert "✓rowsaddupto12.0e-7≤1.0e-5" in re.sub(r"\s", "", read.text)
     assert "1 of 2 checks are red" in read.text
     green = Panel("v", Words("a", "b"), checks=[Check("c", 0.0, 0.0, Words("c", "c"))])
@@ -65,3 +65,35 @@ def test_a_piece_of_a_notebook(panel, page_of):
     style = re.sub(r"@media[^{]*\{", "", text[text.index("<style>") + 7 : text.index("</style>")])
     for selectors in re.findall(r"([^{}]+)\{", style):
         assert all(one.strip().startswith(".instar") for one in selectors.split(",") if one.strip()), selectors
+
+
+HEADING = Heading(
+    "demo/sft", "", Words("decoder", "解码器"), EVIL, tokens=[(7, EVIL), (8, " ball")], options={"layer": 2},
+    left_out={"kv": Words("no cache", "没有缓存")},
+)  # fmt: skip
+
+
+def test_the_head_tells_of_what(panel, page_of):
+    """Model, every token with its id, options that are not as usual, and at the end what was left out, in the language;
+    the pictures come before the checks."""
+    text = page([panel], "zh", HEADING)
+    read = page_of(text)
+    assert all(word in read.text for word in ("demo/sft", "解码器", EVIL, "␣ball", "layer = 2", "没有缓存"))
+    assert "1 · id 8" in [attributes.get("title") for _, attributes in read.tags]
+    assert "no cache" not in read.text
+    assert text.index('class="read"') < text.index('class="figures"') < text.index('class="chips"')
+    assert "demo/sft" in html_of([panel], "en", HEADING)
+
+
+def test_labels_are_of_the_page(page_of):
+    """A label that is a word of ours is said in the language of the page, in the picture and in its numbers."""
+    word = Words("with the cache", "使用缓存")
+    figures = [
+        Bars(word, [word], {word: [1.0], "x": [2.0]}), Lines(word, [0], {word: [1.0], "x": [2.0]}),
+        Matrix(word, np.ones((1, 1)), [word], [word]), Flow(word, [(word, word)]),
+    ]  # fmt: skip
+    for language, wanted, other in (("en", *word), ("zh", *word[::-1])):
+        for figure in figures:
+            text = page([Panel("v", Words("a", "b"), figures=[figure])], language)
+            assert text.count(wanted) >= 2
+            assert other not in text

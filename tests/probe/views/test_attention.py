@@ -156,3 +156,11 @@ def test_the_sink_is_the_frame_of_an_encoder(subject):
     assert panel.data["sink"]["keys"] == [0]
     raw = torch.from_numpy(panel.arrays["weights"])
     assert panel.data["sink"]["shares"] == pytest.approx(routing.sunk(raw).tolist())
+
+
+def test_more_than_memory_holds_is_refused(monkeypatch):
+    """Before it is taken, with what is needed and what there is."""
+    monkeypatch.setattr("instar.probe.memory.BUDGET", 100)
+    look = Look(read_ids(Transformer(PLAIN), [1, 2, 3]), InspectOptions())
+    with pytest.raises(InputError, match=r"attention of this layer to this text needs about 0.0 GB.* shorten the text"):
+        attention(look)

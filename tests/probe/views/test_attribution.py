@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from instar.config import InputError
 from instar.config.options.inspecting import InspectOptions
@@ -48,7 +49,8 @@ def test_what_is_explained_can_be_said(subject_of, splitting):
     panel = asked(subject, explain="Anna had", at=2, method="gradient-input")
     assert panel.data["target"]["id"] == splitting.encode("Anna had")[0]
     assert panel.data["at"] == 2
-    assert viewed.FIRST in panel.notes
+    first = panel.data["target"]["piece"]
+    assert any(note.en.endswith(f"the first, {first!r}, is explained.") for note in panel.notes)
     trace = subject.capture()
     assert panel.data["logit"] == pytest.approx(float(trace.logits()[0, 2, panel.data["target"]["id"]]))
     name, id = next(iter(splitting.specials.items()))
@@ -117,14 +119,44 @@ def test_a_gradient_that_is_none_is_red(subject_of, monkeypatch):
     """Gradient x attention: slopes that are not what the logit does, here half of them, are caught by trying one."""
     right = credits.routes
 
-    def halved(*given):
-        routed, value = right(*given)
+    def halved(*given, **more):
+        routed, value = right(*given, **more)
         return [route._replace(slope=route.slope / 2) for route in routed], value
 
     monkeypatch.setattr(credits, "routes", halved)
     monkeypatch.setattr(viewed, "routes", halved)
     red = [check.name for check in asked(subject_of(), method="gradient-attention").checks if not check.green]
     assert red == ["gradient"]
+
+
+def test_small_slopes_in_fp32_are_green(subject_of):
+    """Gradient x attention: where attention hardly moves the logit, rounding in fp32 is no fault of the gradient."""
+    subject = subject_of()
+    model = subject.model.float()
+    with torch.no_grad():
+        for block in model.all_blocks():
+            block.attention.out.weight *= 1e-5
+    assert asked(subject, method="gradient-attention").green
+
+
+def test_experts_have_no_check_of_completeness(subject_of):
+    """Experts change at a stroke on the way: how far shares do not add up is told, and proves nothing."""
+    panel = asked(subject_of(experts=3), method="integrated")
+    assert "completeness" not in {check.name for check in panel.checks}
+    assert panel.data["completeness"]["gap"] >= 0
+    assert viewed.JUMPING in panel.notes
+
+
+@pytest.mark.parametrize(("method", "said"), [
+    ("gradient-attention", "every weight of attention needs about 0.0 GB.* ask another method"),
+    ("integrated", "a gradient for this text needs .* ask the method occlusion"),
+])  # fmt: skip
+def test_what_memory_does_not_hold_is_refused(subject_of, monkeypatch, method, said):
+    """Before it is taken, with what is needed, what there is, and what to ask instead."""
+    monkeypatch.setattr("instar.probe.memory.BUDGET", 1000)
+    monkeypatch.setattr(viewed, "JUDGED", 0)
+    with pytest.raises(InputError, match=said):
+        asked(subject_of(), method=method)
 
 
 def test_a_kernel_that_is_none_is_red(subject_of, monkeypatch):

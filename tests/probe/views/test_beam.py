@@ -79,3 +79,21 @@ def test_one_beam_that_is_not_greedy_is_red(subject_of, monkeypatch):
     monkeypatch.setattr(Chooser, "choose", lambda self, said, logits, masks: right(self, said, -logits, masks))
     panel = beam(Look(subject, InspectOptions(sampling=FEW)))
     assert "width_1" in {check.name for check in panel.checks if not check.green}
+
+
+def test_a_wide_search_draws_a_dozen_answers(subject_of):
+    """Of more answers the best paths alone are drawn, and that is said; one too wide to be drawn is refused."""
+    panel = beam(Look(subject_of(), InspectOptions(sampling=SamplingOptions("beam", beams=20, max_new_tokens=8))))
+    (tree,) = [figure for figure in panel.figures if isinstance(figure, Tree)]
+    assert len(panel.data["answers"]) == 20
+    assert sum(state in ("best", "done") for *_, state in tree.nodes) == 12
+    assert any("Of 20 answers the paths of the 12 best" in note.en for note in panel.notes)
+    with pytest.raises(InputError, match="at most 64"):
+        beam(Look(subject_of(), InspectOptions(sampling=SamplingOptions("beam", beams=100))))
+
+
+def test_usual_sampling_is_no_matter_of_a_search(subject_of):
+    """What `generate` draws by unless told otherwise was not asked for, and no note says that it is not heeded."""
+    asked = [InspectOptions(), InspectOptions(sampling=SamplingOptions(temperature=0.5))]
+    said = [any("does not heed" in note.en for note in beam(Look(subject_of(), ask)).notes) for ask in asked]
+    assert said == [False, True]

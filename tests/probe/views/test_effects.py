@@ -60,7 +60,8 @@ def test_what_is_drawn(subject_of):
     panel = asked(subject, other=OTHER)
     grid, heads, change, kl, parts = panel.figures
     assert [type(figure) for figure in panel.figures] == [Matrix, Matrix, Matrix, Matrix, Bars]
-    assert list(grid.rows) == panel.data["other"]["rows"] == ["in", "0", "1"]
+    assert panel.data["other"]["rows"] == ["in", "0", "1"]
+    assert grid.rows == [("in", "输入"), "0", "1"]
     differ = [n for n, piece in enumerate(grid.columns) if "→" in piece]
     assert differ
     assert not grid.values[:, : differ[0]].any()
@@ -68,7 +69,7 @@ def test_what_is_drawn(subject_of):
     assert np.array_equal(change.values, panel.arrays["heads"])
     assert np.array_equal(kl.values, panel.arrays["heads_kl"])
     assert np.array_equal(heads.values, panel.arrays["restored_heads"])
-    assert parts.labels == ["0 attention", "0 feed-forward", "1 attention", "1 feed-forward"]
+    assert [en for en, _ in parts.labels] == ["0 attention", "0 feed-forward", "1 attention", "1 feed-forward"]
     best = panel.data["heads"][0]
     assert abs(best["change"]) == pytest.approx(float(np.abs(panel.arrays["heads"]).max()))
     alone = asked(subject)

@@ -83,7 +83,7 @@ def test_a_wrong_kernel_is_red(subject_of):
 def test_another_seed_is_red(subject_of, monkeypatch):
     """Where the view were to answer with another seed than it says, its text is not that of `generate`."""
     right = telling.tell
-    monkeypatch.setattr(module, "tell", lambda subject, options, seed: right(subject, options, seed + 1))
+    monkeypatch.setattr(module, "tell", lambda subject, options, seed, **how: right(subject, options, seed + 1, **how))
     assert "generate" in red(subject_of(), seed=0)
 
 
@@ -94,3 +94,40 @@ def test_another_luck_is_red(subject_of, monkeypatch):
         telling, "choose", lambda logits, options, state: right(logits, options, state._replace(luck=0.0))
     )
     assert "engine" in red(subject_of(), seed=1)
+
+
+def test_no_chip_is_shown_of_what_is_not_computed(subject_of):
+    """An encoder-decoder that goes on from ids has nothing of `generate` to be held against: a note, and no check."""
+    from instar.probe.subject import read_ids
+
+    model = subject_of("encoder-decoder").model
+    panel = generation(Look(read_ids(model, [1, 5, 6], [7, 8]), InspectOptions(sampling=DRAWN)))
+    assert "generate" not in {check.name for check in panel.checks}
+    assert panel.green
+    assert module.UNASKED in panel.notes
+
+
+def test_it_begins_as_generate_does(subject_of):
+    """Without a word of sampling it says what `instar generate` says, and how that was drawn."""
+    from instar.config.options import GenerateOptions
+    from instar.infer.text import complete
+
+    subject = subject_of(max_positions=160)
+    ask = InspectOptions()
+    panel = generation(Look(subject, ask))
+    (answer,) = complete(subject.model, subject.tokenizer, [subject.text], GenerateOptions().sampling, seed=ask.seed)
+    assert panel.data["ids"] == answer.ids
+    assert any("temperature 0.8, top p 0.95; seed 0" in note.en for note in panel.notes)
+
+
+def test_steps_are_held_against_their_own(subject_of):
+    """Each row is of what was said before it; two answers are subtracted up to the first token that differs."""
+    from instar.probe.compare import compare
+
+    subject = subject_of()
+    one, other = (generation(Look(subject, InspectOptions(sampling=DRAWN, seed=seed))) for seed in (2, 5))
+    ids = [[step["id"] for step in panel.data["steps"]] for panel in (one, other)]
+    shared = next(n for n, (a, b) in enumerate(zip(*ids)) if a != b)
+    found = compare(one, other, ("a", "b"))
+    assert len(found.arrays["difference/logits"]) == shared + 1
+    assert not found.arrays["difference/logits"][0].any()

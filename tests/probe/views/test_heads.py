@@ -9,11 +9,13 @@ import torch
 from instar.config import InputError, ModelConfig
 from instar.config.options.inspecting import InspectOptions
 from instar.model.transformer import Transformer
-from instar.probe import copying
+from instar.probe import copying, relations
 from instar.probe import heads as scoring
 from instar.probe.look import Look
 from instar.probe.panel import Scatter, Table
-from instar.probe.subject import read_ids
+from instar.probe.subject import read, read_ids
+from instar.probe.views import heads as viewed
+from instar.probe.views import lifted
 from instar.probe.views.heads import heads
 
 SHAPES = {
@@ -94,3 +96,79 @@ def test_a_wrong_circuit_turns_the_check_red(monkeypatch):
     monkeypatch.setattr(copying, "circuits", lambda attention, seen: list(right(attention, seen))[::-1])
     (check,) = (check for check in panel().checks if check.name == "copying_is_trace")
     assert not check.green
+
+
+def test_a_window_leaves_its_layer_without_a_number():
+    """What the layer cannot see is null in the data, no point of the scatter, and said; all else is there."""
+    SHAPES["windows"] = dict(windows=(4, 0))
+    found = panel("windows")
+    assert found.green, [(check.name, check.gap) for check in found.checks]
+    rows = {(row["layer"], row["head"]): row for row in found.data["heads"]}
+    assert rows[0, 0]["scores"]["random"]["induction"] is None
+    assert rows[1, 0]["scores"]["random"]["induction"] is not None
+    json.dumps(found.data, allow_nan=False)
+    (scatter,) = (figure for figure in found.figures if isinstance(figure, Scatter))
+    assert [name for name, _, _ in scatter.points] == ["1.0", "1.1"]
+    assert any("Layers 0 look back through a window" in note.en and "induction" in note.en for note in found.notes)
+
+
+def test_of_a_long_text_the_beginning_is_read(monkeypatch):
+    """And that is said; the scores are those of the beginning."""
+    short = panel(ids=(1, 2, 3, 1, 2))
+    monkeypatch.setattr(viewed, "MOST", 5)
+    long = panel(ids=(1, 2, 3, 1, 2, 3, 4, 5))
+    assert viewed.CUT in long.notes
+    assert viewed.CUT not in short.notes
+    assert np.array_equal(long.arrays["text/sink"], short.arrays["text/sink"])
+    assert len(long.data["tokens"]) == 5
+
+
+def follower(splitting):
+    """Head 0 of one layer looks at 球 wherever it stands, head 1 everywhere alike."""
+    model = Transformer(
+        ModelConfig(vocab_size=splitting.vocab_size, d_model=8, layers=1, heads=2, norm="none", positions="none",
+                    max_positions=64, tied=False)
+    )  # fmt: skip
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.zero_()
+        model.embed.weight[:, 1] = 1.0
+        for id in splitting.encode("球"):
+            model.embed.weight[id, 0] = 1.0
+        model.blocks[0].attention.q.weight[0, 1] = 20.0
+        model.blocks[0].attention.k.weight[0, 0] = 1.0
+    return model
+
+
+def test_the_share_of_words_that_are_named(splitting):
+    """Entity lift: a head that looks at the word has many times the share of chance, a uniform one exactly 1, and p
+    tells the layer from random spans; what shows in the writing is found where nothing is named."""
+    model, text = follower(splitting), "Anna had a 球 and a red hat and a hat and Tom had 球 and a hat."
+    found = heads(Look(read(model, splitting, text), InspectOptions(entities="球")))
+    assert found.green, [(check.name, check.gap) for check in found.checks]
+    said = found.data["entities"]
+    assert [span["text"] for span in said["spans"]] == ["球", "球"]
+    lift = found.arrays["lift"]
+    assert lift[0, 0] > 4
+    assert lift[0, 1] == pytest.approx(1.0, abs=1e-5)
+    assert said["lift"] == [pytest.approx(lift[0].mean(), rel=1e-5)]
+    assert 1 / 201 <= said["p"][0] < 0.05
+    assert found.figures[-1].series[lifted.ENTITIES] == said["lift"]
+    assert any("p of each layer" in note.en for note in found.notes)
+    text = "Anna had a hat and Tom had a red hat and Tom had a hat."
+    guessed = heads(Look(read(model, splitting, text), InspectOptions())).data["entities"]["spans"]
+    assert ("Tom", "capitals") in {(span["text"], span["kind"]) for span in guessed}
+    with pytest.raises(InputError, match="found 'Ben', and the text"):
+        heads(Look(read(model, splitting, text), InspectOptions(entities="Tom, Ben")))
+    with pytest.raises(InputError, match="no tokenizer"):
+        panel(entities="Tom")
+
+
+def test_a_wrong_count_of_what_is_visible_turns_the_lift_red(splitting, monkeypatch):
+    """Where sinks count as content, a uniform head no longer gives entities what chance does."""
+    right = relations._lifts
+    monkeypatch.setattr(
+        relations, "_lifts", lambda shares, content, entities: right(shares, content.roll(1, -1), entities)
+    )
+    found = heads(Look(read(follower(splitting), splitting, "Anna had a 球 and a red hat."), InspectOptions()))
+    assert "lift_is_one" in {check.name for check in found.checks if not check.green}

@@ -12,6 +12,7 @@ from instar.config.options.inspecting import InspectOptions
 from instar.probe import lens as lenses
 from instar.probe.look import Look
 from instar.probe.panel import Bars, Cells, Lines, Matrix, Strip
+from instar.probe.views import lens as viewed
 from instar.probe.views.lens import lens
 
 
@@ -46,11 +47,14 @@ def test_what_is_drawn(subject_of):
     assert (type(grid), type(depth), type(doubt), type(parts), type(heads)) == (Cells, Strip, Lines, Bars, Matrix)
     assert grid.texts[-1][1] == subject.piece(int(panel.arrays["ids"][-1, 1, 0]))
     assert grid.columns == subject.pieces
-    assert grid.rows == ["in", "0", "1"]
+    assert grid.rows == [("in", "输入"), "0", "1"]
     assert depth.values == [row / 2 for row in panel.data["settled"]]
     assert doubt.series["KL(p_L‖p_l)"][-1] == 0
     assert share.series["p"] == panel.arrays["final"][:, 1].tolist()
-    assert parts.labels == ["embedding", "0 attention", "0 feed-forward", "1 attention", "1 feed-forward", "biases"]
+    assert [en for en, _ in parts.labels] == [
+        "embedding", "0 attention", "0 feed-forward", "1 attention", "1 feed-forward", "biases",
+    ]  # fmt: skip
+    assert panel.about["heads"].what == panel.data["target"]["id"]
     assert sum(parts.series["logit"]) == pytest.approx(panel.data["target"]["logit"])
     assert heads.values.shape == (2, 4)
 
@@ -97,3 +101,22 @@ def test_what_cannot_be(subject_of):
     with pytest.raises(InputError, match="no head says tokens"):
         panel_of(subject_of(heads_of=("score",)))
     assert torch.is_grad_enabled()
+
+
+def test_a_large_vocabulary_is_read_where_it_is_drawn(subject_of, monkeypatch):
+    """Of a long text and many words the places of the grid alone, which says the same; JSON has all."""
+    subject = subject_of(ids=[n % 9 for n in range(50)], vocab_size=9)
+    whole = panel_of(subject, at=40)
+    monkeypatch.setattr(viewed, "WORK", 1)
+    part = panel_of(subject, at=40)
+    assert part.green
+    first, last = part.data["places"]
+    assert last - first == viewed.NEAR
+    assert np.array_equal(part.arrays["ids"], whole.arrays["ids"][:, first:last])
+    assert np.allclose(part.figures[0].values, whole.figures[0].values)
+    assert part.figures[3].series == whole.figures[3].series
+    assert part.data["target"] == whole.data["target"]
+    assert viewed.PART in part.notes
+    asked = panel_of(subject, at=40, format="json")
+    assert asked.data["places"] == [0, 50]
+    assert viewed.PART not in asked.notes

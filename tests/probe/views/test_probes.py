@@ -41,11 +41,17 @@ def test_curves_beside_their_controls(subject):
     assert [task["name"] for task in panel.data["tasks"]] == ["entity", "role", "relation", "intent"]
     for task, row in zip(panel.data["tasks"], panel.arrays["accuracy"]):
         assert task["accuracy"] == pytest.approx(row.tolist())
-        assert np.allclose(np.subtract(task["accuracy"], task["control"]), task["selectivity"])
-        assert 0 < task["majority"] < 1
+        if task["name"] == "entity":  # tested on other words
+            assert task["control"] == task["selectivity"] == [None, None]
+        else:
+            assert np.allclose(np.subtract(task["accuracy"], task["control"]), task["selectivity"])
+        assert 0 < task["majority"] <= 1  # of so few stories one class may be all that is tested
     assert (panel.arrays["low"] <= panel.arrays["accuracy"] + 1e-6).all()
     assert panel.arrays["said"].shape == (2, len(subject.tokens))
     assert [type(figure) for figure in panel.figures] == [Lines, Lines, Bars, Table, Cells]
+    assert "entity" not in panel.figures[1].series
+    assert panel.figures[3].rows[0][6:8] == ("–", "–")
+    assert any("no control" in note.en for note in panel.notes)
     assert len(panel.figures[-1].columns) == len(subject.tokens)
     assert panel.data["left_out"] > 0
     assert any("too long" in note.en for note in panel.notes)

@@ -64,6 +64,11 @@ class SamplingOptions:
     grammar: str = ""
 
 
+def usual_sampling() -> SamplingOptions:
+    """What commands draw by where nobody says otherwise."""
+    return SamplingOptions(temperature=0.8, top_p=0.95)
+
+
 # what only one strategy heeds: to draw, to take tokens one by one, to search
 DRAWING = ("temperature", "top_k", "top_p", "min_p")
 PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty", "no_repeat_ngram_size", "logit_bias")
@@ -108,9 +113,7 @@ class GenerateOptions(Machine):
     draft: str = ""
 
     engine: EngineOptions = field(default_factory=lambda: EngineOptions(tune=True), metadata=SHORT)
-    sampling: SamplingOptions = field(
-        default_factory=lambda: SamplingOptions(temperature=0.8, top_p=0.95), metadata=SHORT
-    )
+    sampling: SamplingOptions = field(default_factory=usual_sampling, metadata=SHORT)
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,7 @@ class ChatOptions(Machine):
     draft: str = ""
 
     engine: EngineOptions = field(default_factory=lambda: EngineOptions(tune=True), metadata=SHORT)
-    sampling: SamplingOptions = field(
-        default_factory=lambda: SamplingOptions(temperature=0.8, top_p=0.95), metadata=SHORT
-    )
+    sampling: SamplingOptions = field(default_factory=usual_sampling, metadata=SHORT)
 
 
 @dataclass(frozen=True)

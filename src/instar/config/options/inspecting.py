@@ -7,7 +7,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from .asking import SamplingOptions
+from .asking import SamplingOptions, usual_sampling
 from .screen import REQUIRED, SHORT, Machine
 
 View = Literal[
@@ -52,6 +52,9 @@ class InspectOptions(Machine):
     explain: str = ""
     # how tokens are credited: direct (logit attribution), gradient-attention, gradient-input, integrated, occlusion
     method: Literal["direct", "gradient-attention", "gradient-input", "integrated", "occlusion"] = "integrated"
+    # heads: words of the text whose share is measured, with commas between them; none takes numbers, names and rare
+    # words
+    entities: str = ""
     # effects: a head that is left out says nothing, or its mean over the text
     ablation: Literal["zero", "mean"] = "zero"
     # effects: a second text of as many tokens, whose states are put into this one's pass; of an encoder-decoder another
@@ -61,8 +64,8 @@ class InspectOptions(Machine):
     other_ids: tuple[int, ...] = ()
     # likeliest tokens that are listed
     top: int = 5
-    # next, generation and beam: how tokens are chosen
-    sampling: SamplingOptions = field(default_factory=SamplingOptions, metadata=SHORT)
+    # next, generation and beam: how tokens are chosen, unless told otherwise as `instar generate` does
+    sampling: SamplingOptions = field(default_factory=usual_sampling, metadata=SHORT)
     # a second model or stage that this one is held against, in every view; base: this one with its adapter off
     vs: str = ""
     # how it is written: text, json, html, svg, png or safetensors; text means as the output's ending says

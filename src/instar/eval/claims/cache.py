@@ -136,7 +136,7 @@ CACHE = Claim(
     said=Words(
         "KV cache: the keys and values of tokens that were generated are kept, which avoids computing them again and "
         "makes inference faster.",
-        "KV 缓存：缓存已生成 token 的键值对，避免重复计算，提升推理速度。",
+        "读过的词元的键和值留在缓存里，后面的每一步不必再算一遍，推理因此更快。",
     ),
     rule=Words(
         "Holds where all answers are the same tokens (but for ties) and the logits are the same within rounding; else "

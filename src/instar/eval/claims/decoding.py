@@ -227,7 +227,7 @@ GREEDY = Claim(
         "Greedy search takes the token of the highest probability each time, and gives the most conservative text, "
         "which "
         "may repeat itself.",
-        "贪心搜索：每次选概率最高的 token，生成最保守但可能重复的文本。",
+        "贪心搜索每一步都取最可能的词元，文本最稳妥，却也容易说重复的话。",
     ),
     rule=Words(
         "Holds where greedy texts repeat a larger share of their 4-grams than drawn ones, the 95 % interval of the "
@@ -242,7 +242,7 @@ BEAM = Claim(
     unit=Words("nats likelier than drawn", "nats，高于采样"),
     said=Words(
         "Beam search keeps the N best candidates, and balances variety and accuracy.",
-        "束搜索：保留前 N 个最佳候选，平衡多样性与准确性。",
+        "束搜索同时留住 N 个最好的候选，在准确与多样之间取舍。",
     ),
     rule=Words(
         "Holds where the best beam has a higher log-probability than drawn answers of the same length and its answers "
@@ -258,7 +258,7 @@ TEMPERATURE = Claim(
     unit=Words("more difference, at the smallest step", "差异的增加（最小的一步）"),
     said=Words(
         "Temperature controls how random the output is: above 1 more random, below 1 more certain.",
-        "温度采样：控制输出随机性（温度 > 1 更随机，<1 更确定）。",
+        "温度决定输出有多随机：高于 1 更随意，低于 1 更笃定。",
     ),
     rule=Words(
         "Holds where answers differ more at each higher temperature of 0.3, 0.7, 1.0 and 1.5, every interval above 0; "

@@ -147,8 +147,7 @@ DEPTH = Claim(
     unit=Words("nats lost without the one less missed", "nats，去掉其中影响较小者的损失"),
     said=Words(
         "Residual connections and normalisation are put into each block, to keep the training of deep networks stable.",
-        "每个Transformer块包括自注意力子层和全连接前馈子层，中间添加残差连接（Residual Connection）和归一化，以稳定训"
-        "练深层网络。",
+        "每一块里的残差连接和归一化，使很深的网络也能平稳地训练。",
     ),
     rule=Words(
         "Holds where, each at its best learning rate, a stack of 24 layers with both has a lower loss in the second "

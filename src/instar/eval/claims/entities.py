@@ -276,7 +276,7 @@ ENTITIES = Claim(
     said=Words(
         "Attention gives important words of a text a higher weight; it finds the key entities, such as the names of "
         "technologies, fields and products.",
-        "注意力机制会给文本中“重要的词”分配更高的权重。识别文本中的关键实体，比如技术名称、领域名称、产品名称等。",
+        "注意力更看重文本里要紧的词，由此找出关键的实体：技术、领域、产品等的名字。",
     ),
     rule=Words(
         "Holds where the lift of entities over all heads, 1 being chance, has a 95 % interval over texts that lies "

@@ -236,7 +236,7 @@ KNOWLEDGE = Claim(
     unit=Words("of the facts are known", "的事实被记住"),
     said=Words(
         "By pretraining a model learns grammar, meaning, logic and knowledge of the world.",
-        "学习目标：掌握语法、语义、逻辑推理和世界知识，形成通用语言表示。",
+        "模型在预训练中学到语法、词义、推理，以及关于世界的知识。",
     ),
     rule=Words(
         "Holds where facts of the world that no prompt tells are known, the 95 % interval of the share above the best "

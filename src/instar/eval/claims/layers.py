@@ -96,8 +96,9 @@ def measure(case: Case) -> Finding:
 def _record(probes: Probes) -> dict[str, Any]:
     return {
         "classes": list(probes.classes), "trained": len(probes.taught), "tested": len(probes.groups),
-        "majority": probes.majority, "accuracy": probes.accuracy.tolist(), "control": probes.control.tolist(),
-        "selectivity": probes.selectivity.tolist(), "centre": probes.gravity(),
+        "majority": probes.majority, "accuracy": probes.accuracy.tolist(),
+        "control": _known(probes.control),
+        "selectivity": _known(probes.selectivity), "centre": probes.gravity(),
     }  # fmt: skip
 
 
@@ -111,11 +112,11 @@ def _said(found: Mapping[str, Probes], levels: Mapping[str, Level], layers: int,
         first, top, most = probes.accuracy[0], probes.accuracy[best], probes.majority
         en += (
             f" {TASKS[name].title.en.capitalize()}: {first:.2f} from the embeddings alone, {top:.2f} at best (after "
-            f"{best} blocks), most frequent class {most:.2f}, selectivity {probes.selectivity[best]:+.2f}."
+            f"{best} blocks), most frequent class {most:.2f}, {_selective(probes, best).en}."
         )
         zh += (
             f"{TASKS[name].title.zh}：仅凭词嵌入 {first:.2f}，最好 {top:.2f}（经过 {best} 层），多数类 {most:.2f}，"
-            f"选择性 {probes.selectivity[best]:+.2f}。"
+            f"{_selective(probes, best).zh}。"
         )
     if layers < DEEP:
         en += f" With {layers} layers, fewer than {DEEP}, no verdict is given, whatever the figures are."
@@ -128,6 +129,13 @@ def _said(found: Mapping[str, Probes], levels: Mapping[str, Level], layers: int,
         en += f" {long} stories were too long for the model."
         zh += f"有 {long} 个故事超出模型长度。"
     return Words(en, zh)
+
+
+def _selective(probes: Probes, row: int) -> Words:
+    value = float(probes.selectivity[row])
+    if math.isnan(value):  # words are tested that were not trained on: labels drawn for them cannot be learnt
+        return Words("no control", "无对照")
+    return Words(f"selectivity {value:+.2f}", f"选择性 {value:+.2f}")
 
 
 def _figures(found: Mapping[str, Probes], levels: Mapping[str, Level]) -> list[Figure]:
@@ -145,7 +153,7 @@ def _figures(found: Mapping[str, Probes], levels: Mapping[str, Level]) -> list[F
         best = int(probes.accuracy.argmax())
         table.append((
             name, len(probes.groups), round(probes.majority, 3), round(float(probes.accuracy[0]), 3),
-            f"{probes.accuracy[best]:.3f} ({best})", round(float(probes.control[best]), 3),
+            f"{probes.accuracy[best]:.3f} ({best})", _known(probes.control.round(3))[best],
             _number(probes.gravity()), _number(more[name]),
         ))  # fmt: skip
     return [
@@ -155,7 +163,10 @@ def _figures(found: Mapping[str, Probes], levels: Mapping[str, Level]) -> list[F
         ),
         Lines(
             Words("Selectivity by layer: accuracy less the control's", "各层选择性：准确率减去对照任务"), rows,
-            {name: probes.selectivity.tolist() for name, probes in found.items()}, blocks,
+            {
+                name: probes.selectivity.tolist() for name, probes in found.items()
+                if np.isfinite(probes.selectivity).any()
+            }, blocks,
             Words("selectivity", "选择性"),
         ),
         Bars(
@@ -165,6 +176,10 @@ def _figures(found: Mapping[str, Probes], levels: Mapping[str, Level]) -> list[F
         ),
         Table(Words("Each task", "各任务"), columns, table),
     ]  # fmt: skip
+
+
+def _known(values: Array) -> list[float | None]:
+    return [float(x) if math.isfinite(x) else None for x in values]
 
 
 def _number(x: float) -> str:
@@ -179,16 +194,16 @@ HOW = Words(
     "(after Tenney et al. 2019). Caution: words are read at the word, and sentences at their end, where nothing of it "
     "stands before the first attention, which alone makes words come first. In these stories causes, contrasts and "
     "intents are told by few fixed words, so that low layers may tell them by the word alone. What a word names is "
-    "tested on words that were not trained on, of which the control task can know nothing, so that its selectivity "
-    "says little. The literature disagrees: Tenney et al. (2019) find this order in BERT, and Vig and Belinkov (2019) "
-    "find grammar in GPT-2's attention most in the middle layers. A probe shows what can be read, not what is used "
-    "(Hewitt and Liang 2019).",
+    "tested on words that were not trained on, of which a control task could know nothing: it has none. The "
+    "literature disagrees: Tenney et al. (2019) find this order in BERT, and Vig and Belinkov (2019) find grammar "
+    "in GPT-2's attention most in the middle layers. A probe shows what can be read, not what is used (Hewitt and "
+    "Liang 2019).",
     "在带标注的故事上，用线性探针读取第一层之前和每层之后的残差流；训练与测试没有共同的词或故事。"
     "词与语法：词指的是什么、谁对谁做；逻辑：句子表达因果、转折或两者皆非；意图：句子是否说出某人的打算。"
     "重心 E 是各层按其对迄今最高准确率的增量加权的平均层数，从多数类起算（参照 Tenney 等，2019）。"
     "注意：词在词上读取，而句子在句末读取，句末在第一层注意力之前不含句子的任何信息，仅此就会使词排在前面；"
     "这些故事里的因果、转折和意图由少数固定词表达，低层仅凭词本身就可能判断；"
-    "“词指的是什么”用训练中未见的词测试，对照任务对它们一无所知，因此其选择性说明不了什么。"
+    "“词指的是什么”用训练中未见的词测试，对照任务对它们一无所知，因此没有对照。"
     "文献结论不一：Tenney 等（2019）在 BERT 中发现这一顺序，而 Vig 与 Belinkov（2019）"
     "发现 GPT-2 的注意力在中间层最贴合语法。探针只说明能读出什么，不说明模型用了什么（Hewitt 与 Liang，2019）。",
 )
@@ -203,7 +218,7 @@ LAYERS = Claim(
     said=Words(
         "Low layers tell grammar and the meaning of words, middle ones the logic between sentences, such as contrast "
         "and cause, high ones abstract ideas and the intent of the whole.",
-        "底层：识别语法、单词含义。中层：理解句子间的逻辑（转折、因果）。高层：抽取抽象概念和全局意图。",
+        "低层懂得词义和语法，中层懂得句与句之间的逻辑（如转折、因果），高层懂得抽象的概念和整体的意图。",
     ),
     rule=Words(
         f"Of a model with at least {DEEP} layers in which each task is surely learnt above the most frequent class: "

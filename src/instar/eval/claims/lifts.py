@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from ...model.transformer import Transformer
-from ...probe.heads import visible
-from ...probe.relations import DRAWS, drawn_spans, entity_lift
+from ...probe.relations import DRAWS, drawn_spans, p_value, stack_lifts
 from ...probe.routing import sinks_among
 from ...probe.spans import held
 from ...probe.subject import Subject, read
@@ -59,7 +58,7 @@ def lifts(
     seed: int = 0,
 ) -> Lifts | None:
     """Of entities (start, end, kind), characters [start, end); others: words that are none. The sink and what a token
-    takes of itself are left out (`entity_lift`). None where the text is too long for the model, or no head says
+    takes of itself are left out (`stack_lifts`). None where the text is too long for the model, or no head says
     anything of it."""
     subject = reads(model, tokenizer, text)
     if subject is None:
@@ -77,12 +76,9 @@ def lifts(
         torch.cat([mask[None], drawn_spans(mask, ~sinks, DRAWS if name == ALL else FEWER, seed)])
         for name, mask in masks.items()
     ]
-    stacked, layers = torch.cat(drawn), []
-    for seam in side.attended:  # one layer's weights at a time
-        weights = seam.weights()[0]
-        sees = visible(seam)[0].to(weights.device)
-        layers.append(entity_lift(weights, stacked.to(weights.device), sees=sees, sinks=sinks).cpu())
-    parts = torch.stack(layers).double().split([len(draws) for draws in drawn], -1)  # of (L, H, 1 + draws)
+    parts = (
+        stack_lifts(side, torch.cat(drawn), sinks=sinks).double().split([len(draws) for draws in drawn], -1)
+    )  # of (L, H, 1 + draws)
     tables = {name: part.numpy() for name, part in zip(masks, parts) if bool(part[..., 0].isfinite().any())}
     if ALL not in tables:
         return None
@@ -104,7 +100,7 @@ def p_of(found: Sequence[Lifts]) -> float:
     """How often random spans get as much as the entities do, over all texts; at least 1 / (draws + 1)."""
     drawn = known_mean(np.stack([each.random for each in found]), 0)
     mean = float(np.mean([each.mean() for each in found]))
-    return float((1 + (drawn >= mean - 1e-6).sum()) / (1 + len(drawn)))
+    return p_value(mean, drawn)
 
 
 def best_head(found: Sequence[Lifts], seed: int) -> tuple[tuple[int, int], Array]:

@@ -264,8 +264,7 @@ ORDER = Claim(
     said=Words(
         "As a Transformer reads all words at once, it needs labels of their order, to tell dog bites man from man "
         "bites dog.",
-        "由于 Transformer 同时读入所有词，它需要一套数学标签来标记单词在句子中的顺序，"
-        "从而理解“狗咬人”和“人咬狗”的区别。",
+        "所有的词是一起读进来的，所以要给它们标上次序，才能分清“狗咬人”和“人咬狗”。",
     ),
     rule=Words(
         "Holds where a probe of the last states tells who acts more often than guessing by 0.1, the 95 % interval over "

@@ -87,8 +87,7 @@ PARALLEL = Claim(
     said=Words(
         "Earlier models such as RNNs had to read a text word by word; a Transformer reads a whole sentence at once, "
         "and is trained efficiently on parallel hardware.",
-        "传统的模型（如 RNN）必须按顺序一个词一个词地处理，而 Transformer 可以同时处理整个句子。"
-        "这使得它能在大规模并行硬件（GPU）上高效训练。",
+        "RNN 那样的模型只能逐词读下去；Transformer 一次读完整句，因此很适合在并行的硬件上训练。",
     ),
     rule=Words(
         "Holds where one pass gives the logits of as many steps within rounding and the 95 % interval of its speed "

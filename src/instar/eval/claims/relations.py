@@ -282,7 +282,7 @@ RELATIONS = Claim(
     unit=Words("relations of words are followed by a head", "种词间关系有头跟踪"),
     said=Words(
         "Several heads catch different relations, such as grammar and meaning, and how nouns belong together.",
-        "每个头独立计算注意力，捕捉不同方面的关系（如语法、语义）；名词与名词的关联关系。",
+        "多个头各看各的关系，例如语法和语义，以及名词与名词之间的联系。",
     ),
     rule=Words(
         f"A relation is followed where a head chosen on other texts finds the right word at least {GAIN:.2f} more "

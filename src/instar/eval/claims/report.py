@@ -94,7 +94,7 @@ def _shown(verdict: Verdict, language: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def named(figure: Figure, names: Mapping[str, str]) -> Figure:
+def named(figure: Figure, names: Mapping[Any, str]) -> Figure:
     """The same with other names for labels, series, rows and what stands in a table."""
     if isinstance(figure, Matrix):
         rows, columns = ([names.get(name, name) for name in side] for side in (figure.rows, figure.columns))
@@ -107,7 +107,7 @@ def named(figure: Figure, names: Mapping[str, str]) -> Figure:
     return replace(figure, series=_renamed(figure.series, names)) if isinstance(figure, Lines) else figure
 
 
-def _renamed(series: Mapping[str, Sequence[float]], names: Mapping[str, str]) -> dict[str, Sequence[float]]:
+def _renamed(series: Mapping[Any, Sequence[float]], names: Mapping[Any, str]) -> dict[str, Sequence[float]]:
     return {names.get(name, name): values for name, values in series.items()}
 
 

@@ -105,7 +105,7 @@ VOCABULARY = Claim(
         "Tokenization cuts text into units of subwords (such as GPT's byte-pair encoding), and balances the size of "
         "the "
         "vocabulary against how whole meanings stay.",
-        "Tokenization：将文本拆分为子词单元（如 GPT 的 Byte-Pair Encoding），平衡词汇量与语义完整性。",
+        "分词把文本切成子词（如 GPT 用的字节对编码），要在词表大小与词义是否完整之间权衡。",
     ),
     rule=Words(
         "Holds where each step to a larger vocabulary puts more bytes into a token of texts that it has not seen, "

@@ -20,6 +20,7 @@ from ..panel import (
     Cells,
     Figure,
     Flow,
+    Label,
     Lines,
     Matrix,
     Scale,
@@ -29,7 +30,7 @@ from ..panel import (
     Tree,
 )  # fmt: skip
 from .colour import CATEGORIES, INK, LEVELS
-from .labels import cut, number, plain, said, shown, shown_all
+from .labels import cut, number, plain, said, shown, shown_all, spoken
 from .png import encode, palette
 from .shades import MOST, NOTHING, domain, levels, mosaic, pooled, thinned
 from .text import figure_lines
@@ -87,6 +88,7 @@ def _bare(figures: Sequence[Figure]) -> bytes:
 
 
 def _charted(figures: Sequence[Figure], language: str) -> bytes:
+    figures = [spoken(figure, language) for figure in figures]
     heights = [_height(figure) for figure in figures]
     if sum(heights) > TALLEST:
         raise InputError(f"a PNG of {sum(heights):.0f} inches is too tall; write fewer views, or svg or html")
@@ -147,7 +149,7 @@ def _height(figure: Figure) -> float:
     return 1.1 if isinstance(figure, Strip) else 3.2
 
 
-def _names(labels: Sequence[str], count: int) -> list[str]:
+def _names(labels: Sequence[Label], count: int) -> list[str]:
     return [cut(name, ROOM) for name in shown_all(labels, count)]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...text.axes import short
 from ..panel import Flow, Table, Tree, Words
 from .canvas import NARROW, SIZE, Canvas, fit, wide
-from .labels import number, plain, said, shown, wrapped_to
+from .labels import number, plain, said, shown, worded, wrapped_to
 
 ROW = 24.0
 STATES = {
@@ -103,7 +103,7 @@ def flow(figure: Flow, language: str) -> Canvas:
     canvas = Canvas()
     y = 2.0
     for place, (name, what) in enumerate(figure.steps):
-        lines = [line for part in what.split("\n") for line in wrapped(shown(part), canvas.width - 60)]
+        lines = [line for part in worded(what).split("\n") for line in wrapped(shown(part), canvas.width - 60)]
         high = 26 + 16 * len(lines)
         if place:
             canvas.path(f"M17 {short(y - 14)}v10m-3.5 -4l3.5 4l3.5 -4", "axis")

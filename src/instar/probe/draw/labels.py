@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 from rich.cells import cell_len
 
-from ..panel import UNSAID, Words
+from ..panel import UNSAID, Flow, Label, Table, Words
+
+Drawn = TypeVar("Drawn")
+# fields of figures that hold labels; titles and tables know their language themselves
+_LABELS = {"labels", "series", "rows", "columns", "texts", "tokens", "sources", "notes", "points", "nodes"}
 
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍", "\u00a0": "⍽", "\u3000": "□"}
 NONE = "–"
@@ -17,12 +22,18 @@ NONE = "–"
 _PIECES = re.compile(r"[\u2e80-\uffef][，。；：、！？）”》]*|[^\s\u2e80-\uffef]+\s*|\s+")
 
 
-def shown(text: str) -> str:
+def worded(label: Label) -> str:
+    """The text of a label, of one that nobody has put into a language the English."""
+    return label if isinstance(label, str) else label.en
+
+
+def shown(label: Label) -> str:
     """A label or token: blanks at its ends, line breaks and control signs as pictures, marks that turn the direction
     of a text as their numbers.
 
     Example: " the\\n" -> "␣the⏎" and "layer 3" -> "layer 3"
     """
+    text = worded(label)
     ends = len(text) - len(text.lstrip(" ")), len(text.rstrip(" "))
     parts = []
     for place, sign in enumerate(text):
@@ -44,9 +55,34 @@ def told(words: Words, language: str) -> str:
     return inert(words.of(language))
 
 
-def shown_all(labels: Sequence[str], count: int) -> list[str]:
+def spoken(figure: Drawn, language: str) -> Drawn:
+    """A figure whose labels are all of one language."""
+    if isinstance(figure, Table):
+        return figure
+    changed: dict[str, Any]
+    if isinstance(figure, Flow):
+        changed = {"steps": [(name, _spoken(what, language)) for name, what in figure.steps]}
+    else:
+        named: Any = figure
+        changed = {
+            each.name: _spoken(getattr(named, each.name), language) for each in fields(named) if each.name in _LABELS
+        }
+    return replace(figure, **changed)  # type: ignore[type-var]
+
+
+def _spoken(value: Any, language: str) -> Any:
+    if isinstance(value, Words):
+        return value.of(language)
+    if isinstance(value, Mapping):
+        return {_spoken(name, language): inner for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spoken(inner, language) for inner in value]
+    return value
+
+
+def shown_all(labels: Sequence[Label], count: int) -> list[str]:
     """Of each of `count` things its label, or its number where there are no labels."""
-    return [shown(str(label)) for label in labels] if len(labels) else [str(number) for number in range(count)]
+    return [shown(label) for label in labels] if len(labels) else [str(number) for number in range(count)]
 
 
 def cut(text: str, room: int) -> str:

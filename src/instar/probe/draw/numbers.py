@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..panel import Arcs, Bars, Cells, Figure, Lines, Matrix, Scatter, Strip, Table, Tree, Words
+from .graphs import STATES
 from .labels import plain, shown_all
 
 MOST = 2500  # numbers of a table; more stand in JSON and safetensors
@@ -56,7 +57,10 @@ def _cells(figure: Figure) -> tuple[list[Words], list[list[Any]]]:
         return [Words("", ""), *names], [[label, float(x), float(y)] for label, x, y in figure.points]
     if isinstance(figure, Tree):
         columns = [PLACE, Words("parent", "上级"), TOKEN, VALUE, Words("state", "状态")]
-        rows = [[n, parent, label, float(value), state] for n, (parent, label, value, state) in enumerate(figure.nodes)]
+        rows = [
+            [n, parent, label, float(value), STATES.get(state, state)]
+            for n, (parent, label, value, state) in enumerate(figure.nodes)
+        ]
         return columns, rows
     return [], []
 

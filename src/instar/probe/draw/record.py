@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..panel import Array, Panel, Words
+from ..panel import NOWHERE, Array, Heading, Panel, Words
 
 MOST_NUMBERS = 300_000  # of the arrays, and of the figures, of a panel; more stand in safetensors alone
 ELSEWHERE = "too many numbers for JSON; write the view with --format safetensors"
@@ -33,9 +33,15 @@ def record(panel: Panel) -> dict[str, Any]:
     }
 
 
-def records(panels: Sequence[Panel]) -> str:
+def whole(panels: Sequence[Panel], heading: Heading = NOWHERE) -> dict[str, Any]:
+    """All panels, and what they are of."""
+    green = all(panel.green for panel in panels)
+    return {**finite(heading.record()), "green": green, "panels": [record(panel) for panel in panels]}
+
+
+def records(panels: Sequence[Panel], heading: Heading = NOWHERE) -> str:
     """All panels as one JSON object."""
-    found = {"green": all(panel.green for panel in panels), "panels": [record(panel) for panel in panels]}
+    found = whole(panels, heading)
     return json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -44,7 +50,7 @@ def finite(value: Any) -> Any:
     if isinstance(value, Words):
         return value._asdict()
     if isinstance(value, Mapping):
-        return {str(name): finite(inner) for name, inner in value.items()}
+        return {name.en if isinstance(name, Words) else str(name): finite(inner) for name, inner in value.items()}
     if isinstance(value, np.ndarray):
         return _values(value)
     if isinstance(value, list | tuple):

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from safetensors.numpy import save
 
-from ..panel import Array, Panel
+from ..panel import NOWHERE, Array, Heading, Panel
 from .record import finite
 
 
-def tensors(panels: Sequence[Panel]) -> bytes:
+def tensors(panels: Sequence[Panel], heading: Heading = NOWHERE) -> bytes:
     """Every array as `view/name`, as it was computed; a second panel of a view is `view.2/name`. The metadata `panels`
-    is a JSON object: of each its title, data, checks and notes."""
+    is a JSON object: of each its title, data, checks and notes; `of` another: model, text, ids and options."""
     arrays: dict[str, Array] = {}
     about = {}
     for name, panel in named(panels):
@@ -23,7 +23,9 @@ def tensors(panels: Sequence[Panel]) -> bytes:
             "title": panel.title._asdict(), "data": finite(panel.data),
             "checks": [check.record() for check in panel.checks], "notes": [note._asdict() for note in panel.notes],
         }  # fmt: skip
-    return bytes(save(arrays, metadata={"panels": json.dumps(about, ensure_ascii=False, allow_nan=False)}))
+    said = {"panels": about, "of": finite(heading.record())}
+    metadata = {name: json.dumps(one, ensure_ascii=False, allow_nan=False) for name, one in said.items()}
+    return bytes(save(arrays, metadata=metadata))
 
 
 def named(panels: Sequence[Panel]) -> list[tuple[str, Panel]]:

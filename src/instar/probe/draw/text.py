@@ -34,7 +34,7 @@ from ..panel import (
 from ..panel import Table as TableFigure
 from .colour import LEVELS
 from .graphs import depths
-from .labels import chip, cut, number, plain, said, shown, shown_all, told, wrapped_to
+from .labels import chip, cut, number, plain, said, shown, shown_all, spoken, told, worded, wrapped_to
 from .shades import NOTHING, levels, pooled, thinned
 
 WIDTH = 100  # columns
@@ -55,7 +55,7 @@ def text(panels: Sequence[Panel], language: str = "en", width: int = WIDTH) -> T
 
 def figure_lines(figure: Figure, language: str = "en", width: int = WIDTH) -> list[Text]:
     """A figure without its title."""
-    return DRAWERS[type(figure)](figure, language, width)
+    return DRAWERS[type(figure)](spoken(figure, language), language, width)
 
 
 def check_line(check: Check, language: str = "en") -> Text:
@@ -354,7 +354,8 @@ def flow(figure: Flow, language: str, width: int) -> list[Text]:
     for place, (name, what) in enumerate(figure.steps):
         lines += [Text("   ↓", FAINT)] if place else []
         lines.append(Text(f"{place + 1:>2}. ").append(told(name, language), "bold"))
-        lines += [Text(f"    {line}") for part in what.split("\n") for line in wrapped_to(shown(part), width - 4)]
+        parts = [shown(part) for part in worded(what).split("\n")]
+        lines += [Text(f"    {line}") for part in parts for line in wrapped_to(part, width - 4)]
     return lines
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...config import InputError
-from ..capture import attention_of
+from ..capture import Seam, attention_of
 from ..checks import (
     future_is_zero,
     moved_is_update,
@@ -20,7 +19,8 @@ from ..checks import (
     watched_is_unwatched,
 )  # fmt: skip
 from ..look import Look
-from ..panel import Arcs, Array, Atlas, Check, Figure, Matrix, Panel, Scale, Strip, Words
+from ..memory import afford
+from ..panel import Arcs, Array, Atlas, Check, Figure, Matrix, Panel, Scale, Strip, Unfit, Words
 from ..routing import (
     atlas,
     by_words,
@@ -96,6 +96,7 @@ def attention(look: Look) -> Panel:
     """
     side, which, layer, head = look.side, look.which, look.layer, look.head
     seam = side.seams(which)[layer]
+    _afford(look, seam)
     raw = seam.weights()
     sinks = sinks_among(look.keys, causal=side.causal and which == "self")
     weights, overview, checks = _routed(look, raw, sinks)
@@ -132,13 +133,24 @@ def attention(look: Look) -> Panel:
     )
 
 
+def _afford(look: Look, seam: Seam) -> None:
+    """The layer's weights, some four times over; of a rollout those of all layers, without heads."""
+    weights = seam.q.shape[1] * seam.q.shape[2] * seam.k.shape[2]
+    if look.ask.kind == "rollout":
+        weights += len(look.side.blocks) * seam.q.shape[2] ** 2
+    afford(16 * weights, "the attention of this layer to this text", "shorten the text")
+
+
 def _routed(look: Look, raw: Tensor, sinks: Tensor) -> tuple[Tensor, Tensor, list[Check]]:
     """Of the kind that is asked for: the heads of the layer (H, T, S), the atlas, and what proves them. raw
     (1, H, T, S)."""
     kind, side, which, layer = look.ask.kind, look.side, look.which, look.layer
     if kind == "rollout":
         if which == "cross":
-            raise InputError("kind=rollout follows one text through its own layers; wanted side=encoder or decoder")
+            raise Unfit(Words(
+                "kind=rollout follows one text through its own layers; wanted side=encoder or decoder",
+                "kind=rollout 沿一段文本自己的各层展开；需要 side=encoder 或 decoder",
+            ))  # fmt: skip
         rolled = torch.stack([one[0] for one in rollout(side)])[:, None]
         return rolled[layer], small(rolled, PIXELS), [Check("rollout_rows", rows_add_up(rolled).gap, 1e-5, ROLLED)]
     if kind == "sinkless":
@@ -250,10 +262,18 @@ def _arcs(shown: Tensor, queries: _Line, keys: _Line, at: int, *, crossing: bool
     return Arcs(title, queries.labels[first:last], arcs, keys.labels[low:high] if crossing else ())
 
 
+ALL_HEADS = Words(
+    "A rollout goes over all heads and layers; the head that was asked for changes nothing here.",
+    "rollout 涵盖所有层和头；此处指定的头不起作用。",
+)
+
+
 def _notes(look: Look, resting_heads: list[int], heads: int, longest: int) -> list[Words]:
     notes = [ROUTING]
     if look.ask.kind in TOLD:
         notes.append(TOLD[look.ask.kind])
+    if look.ask.kind == "rollout" and look.head is not None:
+        notes.append(ALL_HEADS)
     if look.ask.level == "word":
         notes.append(BY_WORDS)
     if resting_heads:

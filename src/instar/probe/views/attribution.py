@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...config import InputError
-from ..asked import FIRST, Asked, asked_of
+from ..asked import Asked, asked_of, first_of
 from ..attribution import (
     COMPLETE,
     Aim,
     Credit,
+    afford_routes,
     faithfulness,
     gradient_attention,
     gradient_input,
@@ -27,13 +27,16 @@ from ..capture import Trace
 from ..checks import limit
 from ..direct import Direct, direct
 from ..look import Look
-from ..panel import Bars, Check, Figure, Panel, Strip, Words
+from ..panel import Bars, Check, Figure, Panel, Strip, Unfit, Words
 from .attention import told
+from .parts import bias_of, part
 
 # Tokens up to which a text is also occluded, one by one, and up to which all methods are judged beside the one asked.
 REFEREED, JUDGED = 512, 128
 LISTED = 24  # tokens that have a bar
-STEP = 1e-2  # by which a weight of attention is tried out
+STEP = 1e-4  # by which a weight of attention is tried out, in fp64
+WIDEST = 8  # bytes of a number then
+FLAT = 1e-9  # of the largest logit: slopes below it are rounding
 METHODS: dict[str, Callable[[Trace, Aim], Credit]] = {
     "gradient-attention": gradient_attention,
     "gradient-input": gradient_input,
@@ -83,8 +86,8 @@ UNREFEREED = Words(
 )
 JUMPING = Words(
     "Each token takes a few experts, and which ones changes at a stroke on the way from the baseline; gradients see "
-    "nothing of such a jump, so that shares may not add up here.",
-    "每个词元只经过少数专家，沿途所选专家会突然切换；梯度看不到这种跳变，所以份额之和可能对不上。",
+    "nothing of such a jump. Shares need not add up here: by how much they do not is in the data, and is no check.",
+    "每个词元只经过少数专家，沿途所选专家会突然切换；梯度看不到这种跳变，份额之和不必对得上：差距记在数据里，不作为检查项。",
 )
 
 
@@ -98,8 +101,13 @@ def attribution(look: Look) -> Panel:
     """
     trace, method = look.trace, look.ask.method
     if look.side is not trace.own:
-        raise InputError("side=encoder, and what is explained is said by the decoder; leave it out")
+        raise Unfit(Words(
+            "side=encoder, and what is explained is said by the decoder; leave it out",
+            "side=encoder：所解释的词元由解码器给出",
+        ))  # fmt: skip
     asked = asked_of(look)
+    if method == "gradient-attention":
+        afford_routes(trace, WIDEST)  # as its proof computes, before anything else is
     length = len(look.subject.tokens) + len(look.subject.source)
     referee = occlusion(trace, asked.aim) if method == "occlusion" or length <= REFEREED else None
     credit = None if method == "direct" else _credit(method, trace, asked.aim, referee)
@@ -145,7 +153,7 @@ def attribution(look: Look) -> Panel:
             *([MEANT] if trust else []),
             *([UNREFEREED] if referee is None else []),
             *([JUMPING] if method == "integrated" and look.subject.model.experts else []),
-            *([FIRST] if asked.cut else []),
+            *first_of(asked),
         ],
     )
 
@@ -200,7 +208,7 @@ def _bars(look: Look, wanted: Aim, credit: Credit, referee: Credit) -> Bars:
     return Bars(
         Words("Share of each token, and what occlusion says", "各词元的份额，以及遮挡法的结果"),
         [pieces[place] for place in kept],
-        {one.method: share[kept].tolist() for one, share in zip((credit, referee), shares)},
+        {NAMES[one.method]: share[kept].tolist() for one, share in zip((credit, referee), shares)},
         Words("share of all", "占总量的比例"),
     )
 
@@ -209,7 +217,7 @@ def _meter(trust: dict[str, float | None]) -> Bars:
     known = {name: rho for name, rho in trust.items() if rho is not None}
     return Bars(
         Words("How far to believe it: Spearman's ρ against occlusion", "可信度：与遮挡法的斯皮尔曼等级相关 ρ"),
-        list(known),
+        [NAMES[name] for name in known],
         {"ρ": list(known.values())},
         Words("-1 opposed, 0 unrelated, 1 alike", "-1 相反，0 无关，1 一致"),
     )
@@ -224,7 +232,7 @@ def _direct(found: Direct) -> tuple[list[Figure], dict[str, np.ndarray]]:
     by_layer = Bars(
         Words("What each layer wrote in the token's direction", "各层在该词元方向上写入的量"),
         [str(layer) for layer in layers],
-        {name: part.tolist() for name, part in parts.items()},
+        {part(name): values.tolist() for name, values in parts.items()},
         Words("logit, by layer", "logit，按层"),
     )
     heads = {f"{layer}.{head}": float(share) for layer, row in enumerate(found.heads) for head, share in enumerate(row)}
@@ -233,7 +241,8 @@ def _direct(found: Direct) -> tuple[list[Figure], dict[str, np.ndarray]]:
             f"{layer}.{head} ×": float(share) for layer, row in enumerate(found.cross) for head, share in enumerate(row)
         }
     best = sorted(heads, key=lambda name: -abs(heads[name]))[:LISTED]
-    rest = {**found.embedding, **{f"bias of {name}": share for name, share in found.constants.items() if share}}
+    rest = {part(name): share for name, share in found.embedding.items()}
+    rest |= {bias_of(name): share for name, share in found.constants.items() if share}
     ranked = Bars(
         Words("Heads that said most (layer.head; × looks at the source)", "贡献最大的注意力头（层.头；× 看源文）"),
         best,
@@ -246,9 +255,9 @@ def _direct(found: Direct) -> tuple[list[Figure], dict[str, np.ndarray]]:
     arrays = {
         "heads": found.heads,
         "cross": found.cross,
-        **{name: part for name, part in parts.items() if name != "cross"},
+        **{name: values for name, values in parts.items() if name != "cross"},
     }
-    return [by_layer, ranked, others], {name: _numbers(part) for name, part in arrays.items() if part is not None}
+    return [by_layer, ranked, others], {name: _numbers(one) for name, one in arrays.items() if one is not None}
 
 
 def _parts(found: Direct) -> dict[str, Any]:
@@ -301,7 +310,7 @@ def _checks(
         made.append(Check(f"explained {one}", gap, limit(trace.model.dtype, 1e-4), about))
     if credit is None:
         return made
-    if credit.gap is not None:
+    if credit.gap is not None and not trace.model.experts:
         about = Words(
             f"shares add up to what the logit gained on the way from the baseline ({credit.steps} steps)",
             f"各份额之和等于 logit 从基线起的增量（{credit.steps} 步）",
@@ -312,13 +321,17 @@ def _checks(
         about = Words("what stands behind the place has exactly no share", "该位置之后的词元份额恰好为 0")
         made.append(Check("later", float(later.abs().max()) if len(later) else 0.0, 0.0, about))
     if credit.method == "gradient-attention":
-        made.append(_tried(trace, wanted))
+        made.append(_tried(trace, wanted, size))
     return made
 
 
-def _tried(trace: Trace, wanted: Aim) -> Check:
-    """The steepest weight of all, changed a little both ways: does the logit do what its gradient says?"""
-    routed, _ = routes(trace, wanted)
+def _tried(trace: Trace, wanted: Aim, size: float) -> Check:
+    """The steepest weight of all, changed a little both ways: does the logit do what its gradient says? In fp64, since
+    in fp32 the difference of two logits is rounding where slopes are small."""
+    # not every accelerator has fp64
+    exact = torch.float32 if trace.model.device.type == "mps" else torch.float64
+    step = STEP if exact == torch.float64 else 1e-2
+    routed, _ = routes(trace, wanted, least=exact)
     steepest = max(routed, key=lambda route: float(route.slope.abs().max()))
     flat = int(steepest.slope.abs().argmax())
     slope = float(steepest.slope.flatten()[flat])
@@ -331,11 +344,11 @@ def _tried(trace: Trace, wanted: Aim) -> Check:
             change.view(-1)[flat] = step
             return weights + change
 
-        return routes(trace, wanted, nudge)[1]
+        return routes(trace, wanted, nudge, exact)[1]
 
-    found = (nudged(STEP) - nudged(-STEP)) / (2 * STEP)
+    found = (nudged(step) - nudged(-step)) / (2 * step)
     about = Words(
-        "the steepest weight of attention, changed by a hundredth, moves the logit as its gradient says",
-        "把梯度最大的注意力权重改动百分之一，logit 的变化与梯度一致",
+        "the steepest weight of attention, changed a little, moves the logit as its gradient says",
+        "把梯度最大的注意力权重略作改动，logit 的变化与梯度一致",
     )
-    return Check("gradient", abs(found - slope) / max(abs(slope), 1e-12), 5e-2, about)
+    return Check("gradient", abs(found - slope) / max(abs(slope), FLAT * size, 1e-30), 5e-2, about)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ...config import InputError
 from ...infer.request import Hypothesis
 from ..beams import Node, Searched, search, searching, summed
 from ..look import Look
-from ..panel import Bars, Check, Lines, Panel, Strip, Table, Tree, Words
+from ..panel import About, Bars, Check, Lines, Panel, Strip, Table, Tree, Words
 from ..subject import Subject
 from ..telling import begins, limit_of, room, tell
 from .generation import FINISHES
@@ -18,16 +19,22 @@ from .next import tokens_of
 
 TITLE = Words("Beam search", "束搜索")
 DRAWN = 120  # nodes beside the answers' own paths
+PATHS = 12  # answers whose paths are drawn, and that the chart of scores holds
+WIDEST = 64  # beams that can be told apart
 PRUNED, PRUNED_STEPS = 3, 6  # of those given up so many are drawn of a step, and of so many steps
 TIE = 1e-6  # nats
+TREES = Words("The nodes of two searches are of different answers.", "两次搜索的节点属于不同的回答。")
 HALF = 1e-3  # limits above it are those of half precision
 
 
 def beam(look: Look) -> Panel:
-    """Raises InputError for a model that cannot continue a text, and for a search that is malformed."""
+    """Raises InputError for a model that cannot continue a text, and for a search that is malformed, or too wide to be
+    drawn."""
     subject = look.subject
     prompt, _ = begins(subject)
     options, notes = searching(look.ask.sampling)
+    if options.beams > WIDEST:
+        raise InputError(f"beams={options.beams}, and a tree is drawn of at most {WIDEST}; ask for fewer")
     left = room(subject.model, prompt)
     if options.max_new_tokens > left:
         options = replace(options, max_new_tokens=left, min_new_tokens=min(left, options.min_new_tokens))
@@ -61,7 +68,15 @@ def beam(look: Look) -> Panel:
                 f"图中省略了 {len(found.nodes)} 个节点中的 {dropped} 个;数据中是全部。",
             )
         )
-    return Panel("beam", TITLE, data, arrays, _pictures(subject, found, tree), _checks(subject, found), notes)
+    if len(found.ends) > PATHS:
+        notes.append(
+            Words(
+                f"Of {len(found.ends)} answers the paths of the {PATHS} best are drawn.",
+                f"共 {len(found.ends)} 个回答，只画出最好的 {PATHS} 个的路径。",
+            )
+        )
+    about = {name: About(None, why=TREES) for name in arrays}
+    return Panel("beam", TITLE, data, arrays, _pictures(subject, found, tree), _checks(subject, found), notes, about)
 
 
 def _node(subject: Subject, node: Node) -> dict[str, Any]:
@@ -118,11 +133,11 @@ def _apart(one: list[tuple[int, float]], other: list[tuple[int, float]]) -> floa
 
 
 def _tree(subject: Subject, found: Searched) -> tuple[Tree, int]:
-    """The answers' own paths; beside them as many as there is room for of what else went on, and of those that were
-    given up in the first steps the likeliest. Tokens between which nothing branches stand in one node. And how many
-    tokens are left out."""
+    """The paths of the best answers; beside them as many as there is room for of what else went on, and of those that
+    were given up in the first steps the likeliest. Tokens between which nothing branches stand in one node. And how
+    many tokens are left out."""
     paths: list[int] = []
-    for end in found.ends:
+    for end in found.ends[:PATHS]:
         while end >= 0:
             paths.append(end)
             end = found.nodes[end].parent
@@ -201,8 +216,8 @@ def _pictures(subject: Subject, found: Searched, tree: Tree) -> list[Any]:
         )  # fmt: skip
         figures.append(
             Bars(
-                Words("Score of each answer", "各回答的得分"), [f"{n + 1}" for n in range(len(answers))],
-                {"score": [answer.score for answer in answers]},
+                Words("Score of each answer", "各回答的得分"), [f"{n + 1}" for n in range(len(answers[:PATHS]))],
+                {Words("score", "得分"): [answer.score for answer in answers[:PATHS]]},
             )
         )  # fmt: skip
     return figures

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ...config import InputError
-from ..asked import FIRST, Asked, asked_of
+from ..asked import Asked, asked_of, first_of
 from ..capture import Side, Trace
 from ..checks import limit, no_hooks, watched_is_unwatched
 from ..effects import PLAIN, Lost, Onward, Restored, again, last_head_gap, patch, without_heads, without_parts
@@ -20,6 +20,7 @@ from ..look import Look
 from ..panel import Bars, Check, Figure, Matrix, Panel, Words
 from ..subject import Subject, Token, read, read_ids, within
 from .attention import told
+from .parts import named_rows, part
 
 # Passes of heads, and of states, up to which all layers are shown, and the tokens that all of them read.
 MOST_RUNS, MOST_TOKENS = 1024, 131_072
@@ -83,11 +84,6 @@ ALONE_STATE = Words(
     "the state that restores most, put in in a pass of its own, restores the same",
     "恢复最多的状态在一次单独的完整计算中换入，恢复的程度相同",
 )
-NAMES = {
-    "attention": Words("attention", "注意力"),
-    "cross": Words("cross-attention", "交叉注意力"),
-    "feed_forward": Words("feed-forward", "前馈层"),
-}
 LAYER, HEAD = Words("layer", "层"), Words("head", "头")
 
 
@@ -152,7 +148,7 @@ def effects(look: Look) -> Panel:
             *([ASIDE] if found is not None and look.subject.source and side is trace.own else []),
             *([] if fits else [ONE_LAYER]),
             *([THINNED] if found is not None and found.thinned else []),
-            *([FIRST] if asked.cut else []),
+            *first_of(asked),
         ],
     )
 
@@ -286,7 +282,7 @@ def _figures(
                 f"How the logit of {said!r} changes when a sublayer is skipped",
                 f"跳过一个子层后，「{said}」的 logit 如何变化",
             ),
-            [f"{layer} {NAMES[name].en}" for layer, name in order],
+            [part(name, layer) for layer, name in order],
             {"logit": [float(parts[name].change[layer]) for layer, name in order]},
             Words("logit", "logit"),
         )
@@ -301,7 +297,7 @@ def _figures(
                 "How much of the other text's answer the state of each layer (down) and place (across) restores",
                 "换入各层（纵向）各位置（横向）的状态，能恢复另一段文本答案的多少",
             ),
-            _numbers(found.restored.states), [_row(row) for row in found.restored.rows], pairs, "signed",
+            _numbers(found.restored.states), named_rows([_row(row) for row in found.restored.rows]), pairs, "signed",
             LAYER, Words("token", "词元"),
         ),
         Matrix(

@@ -6,21 +6,26 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...config import InputError
 from ...infer.asking import check, check_ids
 from ...infer.text import complete
 from ...text.figures import size as bytes_for_the_eye
-from ..choice import adds_up, falls, nucleus
 from ..look import Look
-from ..panel import Bars, Cells, Check, Flow, Lines, Panel, Strip, Table, Words
+from ..panel import About, Bars, Cells, Check, Flow, Lines, Panel, Strip, Table, Words
 from ..subject import Subject
-from ..telling import Pass, Told, begins, gap, limit_of, room, speaks, tell, uncached
-from .next import before_and_after, choice_record, numpy, percent, pipeline, stage_record, tokens_of
+from ..telling import Pass, Told, begins, cache_gap, limit_of, room, speaks, tell
+from .next import before_and_after, choice_record, heeded, numpy, percent, pipeline, stage_record, tokens_of
 
 TITLE = Words("Generation, token by token", "逐词元生成")
-MOST_NUMBERS = 1 << 22  # logits that are kept, those of the last steps where there are more
+MOST_NUMBERS = 1 << 20  # logits that are kept, those of the last steps where there are more
+UNASKED = Words(
+    "`generate` is given a source alone, and here the answer goes on from a beginning: nothing to compare with.",
+    "`generate` 只接受源文本，而这里的回答接着已有的开头：没有可比较的对象。",
+)
+PARTED = Words(
+    "From the first token that differs the two read different texts.", "从第一个不同的词元起，两者读到的文本不同。"
+)
 PHASES = {"prefill": Words("prefill", "预填充"), "decode": Words("decode", "解码")}
 FINISHES = {"stop": Words("stop", "遇到结束符"), "length": Words("length", "达到长度上限")}
 ROWS = 48  # steps that a table shows
@@ -37,12 +42,12 @@ def generation(look: Look) -> Panel:
         notes.append(
             Words("The answer begins anew; the target is not read here.", "回答从头生成;此处不使用给定的译文。")
         )
-    told = tell(subject, options, seed)
+    keep = max(1, MOST_NUMBERS // subject.model.config.vocab_size)
+    told = tell(subject, options, seed, keep=keep, top=look.ask.top)
     if not told.passes:
         raise InputError("the engine said nothing; wanted max_new_tokens of at least 1")
-    keep = max(1, MOST_NUMBERS // subject.model.config.vocab_size)
     first = max(0, len(told.passes) - keep)
-    logits = torch.stack([each.choice.logits for each in told.passes[first:]])
+    whole = [each.whole for each in told.passes[first:] if each.whole is not None]
     data = {
         "tokens": tokens_of(look),
         "seed": seed,
@@ -55,15 +60,27 @@ def generation(look: Look) -> Panel:
     stages = [[stage.entropy for stage in each.choice.stages] for each in told.passes]
     kept = [[stage.kept for stage in each.choice.stages] for each in told.passes]
     arrays = {
-        "logits": numpy(logits),
-        "chances": np.stack([numpy(each.choice.stages[-1].chances) for each in told.passes[first:]]),
+        "logits": np.stack([numpy(choice.logits) for choice in whole]),
+        "chances": np.stack([numpy(choice.stages[-1].chances) for choice in whole]),
         "entropy": np.array(stages, dtype=np.float32),
         "kept": np.array(kept, dtype=np.int64),
         "cache_tokens": np.array([each.held for each in told.passes], dtype=np.int64),
         "cache_bytes": np.array([each.needed for each in told.passes], dtype=np.int64),
         "block_bytes": np.array([each.used for each in told.passes], dtype=np.int64),
     }
-    return Panel("generation", TITLE, data, arrays, _pictures(look, told), _checks(look, told), notes)
+    checks = _checks(look, told)
+    if not any(check.name == "generate" for check in checks):
+        notes.append(UNASKED)
+    notes.append(heeded(told.options, seed))
+    about = {name: _about(told, first if name in ("logits", "chances") else 0) for name in arrays}
+    return Panel("generation", TITLE, data, arrays, _pictures(look, told), checks, notes, about)
+
+
+def _about(told: Told, first: int) -> About:
+    """A step is of what was said before it."""
+    said = told.chosen[:-1]
+    rules = [stage.name for stage in told.passes[0].choice.stages]
+    return About((rules, said[:first]), [None, *said[first:]], PARTED)
 
 
 def _step(subject: Subject, told: Told, each: Pass) -> dict[str, Any]:
@@ -83,34 +100,31 @@ def _checks(look: Look, told: Told) -> list[Check]:
             "engine", float(sum(a != b for a, b in zip(said, told.ids)) + abs(len(said) - len(told.ids))), 0.0,
             Words("every token shown as chosen is the engine's own", "每个所选词元均与引擎一致"),
         ),
+        *_generated(look, told),
         Check(
-            "generate", _unlike(look, told), 0.0,
-            Words("the text is what `instar generate` says with this seed", "文本与同种子的 `instar generate` 一致"),
+            "cached", cache_gap(model, told), limit_of(model),
+            Words("logits of every step equal those without a cache", "每步 logits 与无缓存时相同"),
         ),
-        Check(
-            "cached", gap(torch.stack([each.choice.logits for each in told.passes]), uncached(model, told)),
-            limit_of(model), Words("logits of every step equal those without a cache", "每步 logits 与无缓存时相同"),
-        ),
-        _worst([adds_up(each.choice) for each in told.passes]),
-        _worst([nucleus(each.choice, told.options.top_p) for each in told.passes]),
-        _worst([falls(each.choice) for each in told.passes]),
     ]  # fmt: skip
-    return [check for check in checks if check is not None]
+    return [*checks, *_worst([one for each in told.passes for one in each.choice.checks])]
 
 
-def _worst(checks: list[Check] | list[Check | None]) -> Check | None:
-    """Of the same check at every step the one that is farthest from green; NaN is."""
-    found = [check for check in checks if check is not None]
-    return max(found, key=lambda check: (check.gap != check.gap, check.gap), default=None)
+def _worst(checks: list[Check]) -> list[Check]:
+    """Of each check the one of the step that is farthest from green; NaN is."""
+    found: dict[str, Check] = {}
+    for one in sorted(checks, key=lambda one: (one.gap != one.gap, one.gap)):
+        found[one.name] = one
+    return list(found.values())
 
 
-def _unlike(look: Look, told: Told) -> float:
-    """How many tokens of the answer are not those of `generate`, which is given the text itself where it can be."""
+def _generated(look: Look, told: Told) -> list[Check]:
+    """How many tokens of the answer are not those of `generate`, which is given the text itself where it can be; no
+    check where nothing but an engine is given a source and a beginning."""
     subject, ask = look.subject, look.ask
     prompt, source = begins(subject)
     ids = source if source is not None else prompt
-    if source is not None and prompt:  # nothing but an engine is given a source and a beginning
-        return 0.0
+    if source is not None and prompt:
+        return []
     asked: Any = ids
     tokenizer = subject.tokenizer
     if tokenizer is not None and not ask.chat:
@@ -119,18 +133,20 @@ def _unlike(look: Look, told: Told) -> float:
         asked = ids if holds_mask else text
     (answer,) = complete(subject.model, tokenizer, [asked], told.options, seed=ask.seed)
     wrong = sum(a != b for a, b in zip(answer.ids, told.ids)) + abs(len(answer.ids) - len(told.ids))
-    return float(wrong + (answer.text != told.text))
+    about = Words("the text is what `instar generate` says with this seed", "文本与同种子的 `instar generate` 一致")
+    return [Check("generate", float(wrong + (answer.text != told.text)), 0.0, about)]
 
 
 def _pictures(look: Look, told: Told) -> list[Any]:
     subject = look.subject
-    last = max(told.passes, key=lambda each: each.choice.stages[0].entropy)
-    labels, series = before_and_after(subject, last.choice, look.ask.top)
+    last = told.openest
+    assert last.whole is not None, "that of the least decided pass is kept"
+    labels, series = before_and_after(subject, last.whole, look.ask.top)
     steps = [each.number for each in told.passes]
     return [
         Flow(Words("The loop", "生成循环"), _loop(subject, told)),
         _said(subject, told),
-        _likeliest(subject, told, look.ask.top),
+        _likeliest(subject, told),
         _steps(subject, told),
         Bars(
             Words(f"The most open step: {last.number}", f"最不确定的一步:第 {last.number} 步"), labels, series,
@@ -139,8 +155,8 @@ def _pictures(look: Look, told: Told) -> list[Any]:
         Lines(
             Words("The cache grows", "缓存增长"), steps,
             {
-                "keys + values": [float(each.needed) for each in told.passes],
-                "blocks": [float(each.used) for each in told.passes],
+                Words("keys + values", "键与值"): [float(each.needed) for each in told.passes],
+                Words("blocks", "缓存块"): [float(each.used) for each in told.passes],
             },
             Words("step", "步"), Words("bytes", "字节"),
         ),
@@ -158,7 +174,7 @@ def _loop(subject: Subject, told: Told) -> list[tuple[Words, str]]:
     if config.encoder_layers:
         stack = f"{config.encoder_layers} + {stack}"
     own = pipeline(choice)[0][1].removeprefix("–   ")
-    likeliest = percent(float(choice.stages[0].chances.max()))
+    likeliest = percent(choice.top[0][1])
     steps = [
         (Words("prompt", "输入"), _cut(text) or "–"),
         (Words("tokens", "词元化"), f"{read}:  " + _cut(" | ".join(pieces))),
@@ -175,7 +191,7 @@ def _loop(subject: Subject, told: Told) -> list[tuple[Words, str]]:
     if choice.luck is None:
         steps.append((Words("choice", "选择"), drawn))
     else:
-        steps.append((Words("draw", "抽取"), f"u = {choice.luck:.3f}  →  {drawn}   p = {percent(choice_p(first))}"))
+        steps.append((Words("draw", "抽取"), f"u = {choice.luck:.3f}  →  {drawn}   p = {percent(choice.stages[-1].p)}"))
     steps += [
         (
             Words("cache", "KV 缓存"),
@@ -187,11 +203,6 @@ def _loop(subject: Subject, told: Told) -> list[tuple[Words, str]]:
     return steps
 
 
-def choice_p(each: Pass) -> float:
-    """The probability with which the token was drawn."""
-    return float(each.choice.stages[-1].chances[each.choice.id])
-
-
 def _cut(text: str, most: int = 60) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
@@ -199,22 +210,21 @@ def _cut(text: str, most: int = 60) -> str:
 def _said(subject: Subject, told: Told) -> Strip:
     """What was said, each token shaded by how likely the model found it."""
     pieces = [subject.piece(each.choice.id) for each in told.passes]
-    values = [float(each.choice.stages[0].chances[each.choice.id]) for each in told.passes]
+    values = [each.choice.stages[0].p for each in told.passes]
     notes = [f"#{each.choice.rank}   p = {value:.3f}" for each, value in zip(told.passes, values)]
     return Strip(Words("The answer, shaded by its probability", "回答(按模型概率着色)"), pieces, values, notes=notes)
 
 
-def _likeliest(subject: Subject, told: Told, count: int) -> Cells:
+def _likeliest(subject: Subject, told: Told) -> Cells:
     """At each of the last steps the likeliest tokens under the model."""
     passes = told.passes[-ROWS:]
-    count = min(max(1, count), subject.model.config.vocab_size)
-    tops = [each.choice.stages[0].chances.topk(count) for each in passes]
+    tops = [each.choice.top for each in passes]
     return Cells(
         Words("The likeliest tokens at each step", "每一步最可能的词元"),
-        [[subject.piece(id) for id in top.indices.tolist()] for top in tops],
-        np.stack([numpy(top.values) for top in tops]),
+        [[subject.piece(id) for id, _ in top] for top in tops],
+        np.array([[p for _, p in top] for top in tops], dtype=np.float32),
         [f"{each.number} → {subject.piece(each.choice.id)}" for each in passes],
-        [str(place + 1) for place in range(count)],
+        [str(place + 1) for place in range(len(tops[0]))],
     )
 
 
@@ -226,7 +236,7 @@ def _steps(subject: Subject, told: Told) -> Table:
         rows.append(
             [
                 each.number, PHASES[each.phase], subject.piece(choice.id), choice.id,
-                float(choice.stages[0].chances[choice.id]), float(before.chances[choice.id]), choice.rank,
+                choice.stages[0].p, before.p, choice.rank,
                 choice.stages[0].entropy, last.kept, "–" if choice.luck is None else choice.luck, each.held,
                 each.needed, FINISHES.get(told.finish, told.finish) if each is told.passes[-1] else "",
             ]

@@ -15,11 +15,14 @@ from ..checks import no_hooks, rows_add_up, values_give_output, watched_is_unwat
 from ..copying import trace_gap
 from ..heads import LABELS, HeadProfile, labels, profile, profile_of, visible
 from ..look import Look
-from ..panel import Bars, Check, Figure, Matrix, Panel, Scatter, Table, Words
+from ..panel import Bars, Check, Figure, Matrix, Panel, Scatter, Table, Unfit, Words, why_not
+from ..relations import stack_lifts
 from ..routing import pieces, sinks_among
 from .attention import told
+from .lifted import lift_of
 
 ROWS = 64  # of the table
+MOST = 1024  # tokens of a text that are read
 NAMES = {
     "previous": Words("previous token", "前一词元"),
     "next": Words("next token", "后一词元"),
@@ -56,6 +59,14 @@ COPYING = Words(
     "Copying is read off the weights alone; norms, positions and all other layers are left out.",
     "复制得分只由权重得出，不计归一化、位置与其他层。",
 )
+ONE = Words(
+    "a head that looks everywhere alike gives entities exactly what chance does, 1",
+    "处处均匀的注意力头，其实体提升恰为 1",
+)
+CUT = Words(
+    f"Only the first {MOST:,} tokens are read.",
+    f"只读取前 {MOST:,} 个词元。",
+)
 RESTING = Words(
     "Idle: more than 0.9 goes to the sink on this text. That is a state, and no label.",
     "空闲：在此文本上 0.9 以上的份额流向汇聚点。这是状态，不是标签。",
@@ -69,10 +80,11 @@ def heads(look: Look) -> Panel:
     both. What cannot be measured is left out, and a note says why: a text of one token, a model with room for none
     said twice. Raises InputError for a side or layer that does not exist, and where neither can be measured.
     """
+    look, cut = shortened(look)
     side, which, model = look.side, look.which, look.subject.model
     sinks = sinks_among(look.keys, causal=side.causal and which == "self")
     found: dict[str, HeadProfile] = {}
-    notes = [RULE]
+    notes = [RULE, *([CUT] if cut else [])]
     reasons = []
     for name, make in {
         "random": lambda: profile(model, look.subject.tokenizer, side=side.name, which=which),
@@ -81,10 +93,15 @@ def heads(look: Look) -> Panel:
         try:
             found[name] = make()
         except InputError as error:
-            reasons.append(str(error))
-            notes.append(Words(f"Not measured on {_WHERE[name].en}: {error}", f"{_WHERE[name].zh}上未测量：{error}"))
+            why = why_not(error)
+            reasons.append(why)
+            notes.append(Words(f"Not measured on {_WHERE[name].en}: {why.en}", f"{_WHERE[name].zh}上未测量：{why.zh}"))
     if not found:
-        raise InputError("; ".join(reasons))
+        raise Unfit(Words("; ".join(why.en for why in reasons), "；".join(why.zh for why in reasons)))
+    for name, one in found.items():
+        notes += _blind(name, one)
+    entities = lift_of(look, side, which, sinks)
+    notes += entities.notes
     rows = _rows(look, found)
     notes += [RANDOM] * ("random" in found) + [COPYING] * ("copying" in next(iter(found.values())).scores)
     if "text" in found and found["text"].idle.any():
@@ -97,9 +114,22 @@ def heads(look: Look) -> Panel:
         "side": side.name,
         "which": which,
         "heads": rows,
+        "entities": entities.data,
     }
+    if entities.lifts is not None:
+        arrays["lift"] = entities.lifts
+    figures = [*_figures(found, rows), *entities.figures]
     title = Words("What each head is for", "各注意力头的作用")
-    return Panel("heads", title, data, arrays, _figures(found, rows), _checks(look, sinks, found), notes)
+    return Panel("heads", title, data, arrays, figures, _checks(look, sinks, found, entities.mask), notes)
+
+
+def shortened(look: Look) -> tuple[Look, bool]:
+    """The look at no more of a text, and of a source, than is read here, and whether that is less."""
+    subject = look.subject
+    if max(len(subject.tokens), len(subject.source)) <= MOST:
+        return look, False
+    short = replace(subject, tokens=subject.tokens[:MOST], source=subject.source[:MOST])
+    return Look(short, look.ask), True
 
 
 _WHERE = {"random": Words("random tokens", "随机词元"), "text": Words("this text", "此文本")}
@@ -115,7 +145,9 @@ def _rows(look: Look, found: dict[str, HeadProfile]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"layer": layer, "head": head, "idle": idle}
         row["labels"] = {name: said[name][layer][head] for name in found}
         row["offsets"] = {name: int(one.offsets[layer, head]) for name, one in found.items()}
-        row["scores"] = {name: {k: float(v[layer, head]) for k, v in one.scores.items()} for name, one in found.items()}
+        row["scores"] = {
+            name: {k: _number(v[layer, head]) for k, v in one.scores.items()} for name, one in found.items()
+        }
         row["leading"] = _leading(found, layer, head)
         row["evidence"] = _evidence(look, found.get("text"), row["leading"], layer, head)
         rows.append(row)
@@ -131,6 +163,8 @@ def _leading(found: dict[str, HeadProfile], layer: int, head: int) -> dict[str, 
         for name in LABELS:
             if name in one.scores and name != "positional" and (where == "random" or name not in measured):
                 score, chance = (float(x[name][layer, head]) for x in (one.scores, one.chance))
+                if np.isnan(score):
+                    continue
                 scored.append(((score - chance) / max(1 - chance, 1e-6), chance, name, where))
     above, chance, name, where = max(scored)
     return {"name": name, "on": where, "chance": chance, "above": above}
@@ -224,15 +258,19 @@ def _named(name: str, offset: int) -> Words:
 
 def _best(main: HeadProfile) -> Bars:
     """The best head of each score beside chance; of those that are not idle."""
-    names = [name for name in LABELS if name in main.scores]
-    best = [main.best(name) for name in names] if not main.idle.all() else []
-    names = names if best else []
+    names = [name for name in LABELS if name in main.scores and main.awake(name).any()]
+    best = [main.best(name) for name in names]
     return Bars(
         Words("The best head of each score", "每项得分最高的头"),
-        [f"{name} {layer}.{head}" for name, (_, layer, head) in zip(names, best)],
+        [
+            Words(f"{NAMES[name].en} {layer}.{head}", f"{NAMES[name].zh} {layer}.{head}")
+            for name, (_, layer, head) in zip(names, best)
+        ],
         {
-            "score": [score for score, _, _ in best],
-            "chance": [float(main.chance[name][layer, head]) for name, (_, layer, head) in zip(names, best)],
+            Words("score", "得分"): [score for score, _, _ in best],
+            Words("chance", "随机水平"): [
+                float(main.chance[name][layer, head]) for name, (_, layer, head) in zip(names, best)
+            ],
         },
     )
 
@@ -244,19 +282,24 @@ def _scatter(main: HeadProfile) -> Scatter:
     points = [
         (f"{layer}.{head}", float(main.scores[x][layer, head]), float(main.scores[y][layer, head]))
         for layer, head in np.ndindex(main.idle.shape)
+        if np.isfinite([main.scores[name][layer, head] for name in (x, y)]).all()
     ]
     axes = NAMES | {"entropy": Words("entropy", "熵"), "sink": Words("sink", "汇聚点")}
     title = Words(f"{axes[x].en} and {axes[y].en}", f"{axes[x].zh}与{axes[y].zh}")
     return Scatter(title, points, axes[x], axes[y])
 
 
-def _checks(look: Look, sinks: Tensor, found: dict[str, HeadProfile]) -> list[Check]:
+def _checks(look: Look, sinks: Tensor, found: dict[str, HeadProfile], entities: Tensor | None) -> list[Check]:
     side, which = look.side, look.which
     seam = side.seams(which)[look.layer]
     rows = [rows_add_up(part) for each in side.seams(which) for _, part in pieces(each)]
     checks = [*widest(rows), values_give_output(seam)]
     if "text" in found:
-        checks.append(Check("alike_is_chance", _alike(look, side, which, seam, sinks), 1e-5, CHANCE))
+        even = _even(side, which, seam)
+        checks.append(Check("alike_is_chance", _alike(look, even, which, sinks), 1e-5, CHANCE))
+        if entities is not None:
+            lifts = stack_lifts(even, entities[None], which=which, sinks=sinks)
+            checks.append(Check("lift_is_one", float((lifts - 1).abs().max()), 1e-5, ONE))
     copies = next(iter(found.values())).scores.get("copying")
     if copies is not None:
         layer, head = np.unravel_index(int(copies.argmax()), copies.shape)
@@ -265,16 +308,42 @@ def _checks(look: Look, sinks: Tensor, found: dict[str, HeadProfile]) -> list[Ch
     return [*checks, watched_is_unwatched(look.trace), no_hooks(look.subject.model)]
 
 
-def _alike(look: Look, side: Side, which: str, seam: Seam, sinks: Tensor) -> float:
-    """The largest difference between the scores of a head that looks everywhere alike, measured as any other, and the
-    chance that stands beside them. Where all shares are equal nobody has a largest one: scores of it are left out."""
+def _even(side: Side, which: str, seam: Seam) -> Side:
+    """A stack of one layer, whose heads see what this one's do and look everywhere alike."""
     mask = torch.zeros(visible(seam).shape).masked_fill(~visible(seam).cpu(), -torch.inf)[:, None].to(seam.q.device)
     even = replace(seam, q=torch.zeros_like(seam.q), mask=mask, causal=False)
-    alone = replace(side, crossed=[even]) if which == "cross" else replace(side, attended=[even])
-    uniform = profile_of(look.trace, alone, which, sinks=sinks, copies=False)
+    return replace(side, crossed=[even]) if which == "cross" else replace(side, attended=[even])
+
+
+def _alike(look: Look, even: Side, which: str, sinks: Tensor) -> float:
+    """The largest difference between the scores of a head that looks everywhere alike, measured as any other, and the
+    chance that stands beside them. Where all shares are equal nobody has a largest one: scores of it are left out."""
+    uniform = profile_of(look.trace, even, which, sinks=sinks, copies=False)
     gaps = [
         float(np.abs(uniform.scores[name] - uniform.chance[name]).max() / max(1.0, float(uniform.chance[name].max())))
         for name in uniform.scores
         if name not in ("positional", "rare")
     ]
     return max(gaps)
+
+
+def _blind(name: str, one: HeadProfile) -> list[Words]:
+    """Which layers see nothing of what a score counts."""
+    by_score = {score: one.blind(score) for score in one.scores}
+    notes = []
+    for layers in {tuple(found) for found in by_score.values() if found}:
+        scores = [score for score, found in by_score.items() if tuple(found) == layers]
+        numbers, where = ", ".join(map(str, layers)), _WHERE[name]
+        named = "、".join(NAMES[score].zh for score in scores)
+        notes.append(
+            Words(
+                f"Layers {numbers} look back through a window that holds nothing to score on {where.en}: "
+                f"{', '.join(scores)}.",
+                f"第 {numbers} 层只看一个窗口，在{where.zh}上无从测量：{named}。",
+            )
+        )
+    return notes
+
+
+def _number(x: Any) -> float | None:
+    return float(x) if np.isfinite(x) else None

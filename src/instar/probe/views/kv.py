@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...text.figures import size as bytes_for_the_eye
+from ..checks import cached_limit
 from ..held import Held, Paged, hold, page
 from ..look import Look
 from ..panel import Bars, Check, Lines, Matrix, Panel, Table, Words
@@ -30,7 +31,7 @@ def kv(look: Look) -> Panel:
             Words("bytes of the tensors are 2·L·K·E·(T + S)·b", "张量字节数等于 2·L·K·E·(T + S)·b"),
         ),
         Check(
-            "cached", found.gap, limit,
+            "cached", found.gap, cached_limit(trace.hidden.dtype),
             Words("states with the cache are those without it", "有缓存与无缓存的状态相同"),
         ),
     ]  # fmt: skip
@@ -111,7 +112,11 @@ def _times(found: Held) -> list[Any]:
     figures: list[Any] = [
         Bars(
             Words("Milliseconds a token", "每词元毫秒数"),
-            [f"prefill ×{found.prefilled}", f"decode ×{len(found.seconds)}"], {"ms": [each, step]},
+            [
+                Words(f"prefill ×{found.prefilled}", f"预填充 ×{found.prefilled}"),
+                Words(f"decode ×{len(found.seconds)}", f"解码 ×{len(found.seconds)}"),
+            ],
+            {"ms": [each, step]},
             Words("ms", "毫秒"),
         )
     ]  # fmt: skip
@@ -122,8 +127,10 @@ def _times(found: Held) -> list[Any]:
             Lines(
                 Words("The next token, with the cache and without", "有无缓存时生成下一个词元的时间"), lengths,
                 {
-                    "cache": [1000 * found.seconds[n - found.prefilled - 1] for n in lengths],
-                    "no cache": [1000 * whole[n] for n in lengths],
+                    Words("with the cache", "使用缓存"): [
+                        1000 * found.seconds[n - found.prefilled - 1] for n in lengths
+                    ],
+                    Words("without", "不用缓存"): [1000 * whole[n] for n in lengths],
                 },
                 Words("tokens", "词元数"), Words("ms", "毫秒"),
             )

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...config import InputError
-from ...config.options import SamplingOptions
-from ...infer.asking import check, check_ids
+from ...config.options import InspectOptions, SamplingOptions
+from ...infer.asking import check, check_ids, describe
 from ...infer.reader import resting
 from ..capture import words_of
-from ..choice import Choice, Stage, adds_up, falls, nucleus
+from ..choice import Choice, Chosen, Figures, Stage
 from ..look import Look
-from ..panel import Bars, Cells, Check, Flow, Lines, Panel, Strip, Table, Words
+from ..panel import Bars, Cells, Check, Flow, Lines, Panel, Strip, Table, Unfit, Words
 from ..subject import Subject
 from ..telling import gap, limit_of, room, speaks, tell
 
 TITLE = Words("Next token", "下一个词元")
+BEFORE, AFTER = Words("softmax", "模型（softmax）"), Words("after the rules", "采样规则之后")
 
 
 def next(look: Look) -> Panel:
@@ -39,14 +39,10 @@ def _chosen(look: Look) -> Panel:
     asked = replace(look.ask.sampling, min_new_tokens=shortest, max_new_tokens=max(1, shortest))
     options, notes = speaks(asked, left)
     told = tell(subject, options, look.ask.seed, anew=False)
-    choice = told.passes[0].choice
+    choice = told.passes[0].whole
+    assert choice is not None, "that of the first pass is kept"
     plain = look.trace.logits()[0, at]
-    checks = [
-        adds_up(choice),
-        nucleus(choice, options.top_p),
-        falls(choice),
-        _is_engines(told.ids, told.finish, choice),
-    ]
+    checks = [*told.passes[0].choice.checks, _is_engines(told.ids, told.finish, choice)]
     about = Words("logits with the cache are those without it", "有缓存与无缓存的 logits 相同")
     checks.append(Check("cached", gap(choice.logits, plain), limit_of(subject.model), about))
     data = {
@@ -54,19 +50,21 @@ def _chosen(look: Look) -> Panel:
         "at": at,
         "seed": look.ask.seed,
         "stages": [stage_record(stage) for stage in choice.stages],
-        "chosen": choice_record(subject, choice),
+        "chosen": choice_record(subject, told.passes[0].choice),
         "top": top_of(subject, choice, look.ask.top),
     }
     arrays = {"logits": numpy(choice.logits)}
     arrays |= {f"chances/{stage.name}": numpy(stage.chances) for stage in choice.stages}
-    return Panel(
-        "next",
-        TITLE,
-        data,
-        arrays,
-        _pictures(subject, choice, look.ask.top),
-        [c for c in checks if c is not None],
-        notes,
+    notes.append(heeded(options, look.ask.seed))
+    return Panel("next", TITLE, data, arrays, _pictures(subject, choice, look.ask.top), checks, notes)
+
+
+def heeded(options: SamplingOptions, seed: int) -> Words:
+    """How tokens were chosen, as `instar generate` tells it."""
+    how = describe(options)
+    return Words(
+        f"Chosen by: {how}; seed {seed}. Unless told otherwise, `instar generate` and this view draw alike.",
+        f"选取方式：{how}；种子 {seed}。不另行指定时，`instar generate` 与本视图的采样方式相同。",
     )
 
 
@@ -74,7 +72,9 @@ def _upto(look: Look) -> Subject:
     """The subject as it stands after the token that is asked about."""
     subject = look.subject
     if look.side is not look.trace.own:
-        raise InputError("side=encoder: an encoder says no next token; leave it out")
+        raise Unfit(
+            Words("side=encoder: an encoder says no next token; leave it out", "side=encoder：编码器不预测下一个词元")
+        )
     return Subject(
         subject.model,
         subject.tokenizer,
@@ -100,17 +100,16 @@ def tokens_of(look: Look) -> list[dict[str, Any]]:
     return [{"id": t.id, "piece": t.piece, "start": t.start, "end": t.end} for t in look.subject.tokens]
 
 
-def stage_record(stage: Stage) -> dict[str, Any]:
+def stage_record(stage: Stage | Figures) -> dict[str, Any]:
     return {
         "name": stage.name, "setting": stage.setting, "kept": stage.kept, "mass": stage.mass, "entropy": stage.entropy,
     }  # fmt: skip
 
 
-def choice_record(subject: Subject, choice: Choice) -> dict[str, Any]:
+def choice_record(subject: Subject, choice: Chosen) -> dict[str, Any]:
     """The token that was chosen, and its figures."""
-    last = choice.stages[-1].chances
     return {
-        "id": choice.id, "piece": subject.piece(choice.id), "logprob": choice.logprob, "p": float(last[choice.id]),
+        "id": choice.id, "piece": subject.piece(choice.id), "logprob": choice.logprob, "p": choice.stages[-1].p,
         "rank": choice.rank, "u": choice.luck, "low": choice.low, "high": choice.high,
     }  # fmt: skip
 
@@ -133,22 +132,22 @@ def shown(choice: Choice, count: int) -> list[int]:
     return ids if choice.id in ids else [*ids, choice.id]
 
 
-def before_and_after(subject: Subject, choice: Choice, count: int) -> tuple[list[str], dict[str, list[float]]]:
+def before_and_after(subject: Subject, choice: Choice, count: int) -> tuple[list[str], dict[Words, list[float]]]:
     """Labels and series of bars: the probability of the likeliest tokens, and after the rules where any has changed
     it."""
     ids, (first, *_, last) = shown(choice, count), [choice.stages[0], *choice.stages]
     labels = [("→ " if id == choice.id else "") + subject.piece(id) for id in ids]
-    series = {"softmax": [float(first.chances[id]) for id in ids]}
+    series = {BEFORE: [float(first.chances[id]) for id in ids]}
     if any(stage.setting for stage in choice.stages):
-        series["sampling"] = [float(last.chances[id]) for id in ids]
+        series[AFTER] = [float(last.chances[id]) for id in ids]
     return labels, series
 
 
-def stage_title(stage: Stage, language: str) -> str:
-    return f"{stage.title.of(language)} {stage.setting}".strip()
+def stage_title(stage: Stage) -> Words:
+    return Words(*(f"{title} {stage.setting}".strip() for title in stage.title))
 
 
-def pipeline(choice: Choice) -> list[tuple[Words, str]]:
+def pipeline(choice: Choice | Chosen) -> list[tuple[Words, str]]:
     """The stages as steps of a flow."""
     return [
         (stage.title, f"{stage.setting or '–'}   n = {stage.kept:,}   H = {stage.entropy:.2f} nat")
@@ -180,7 +179,7 @@ def _pictures(subject: Subject, choice: Choice, count: int) -> list[Any]:
         Flow(Words("From the model to the draw", "从模型到抽取"), steps),
         Cells(
             Words("What each rule leaves of the likeliest tokens", "各规则作用后最可能词元的概率"), texts, grid,
-            [stage_title(stage, "en") for stage in choice.stages], labels,
+            [stage_title(stage) for stage in choice.stages], labels,
         ),
         Table(Words("The rules in the order in which they act", "规则(按执行顺序)"), columns, rows),
     ]  # fmt: skip
@@ -224,7 +223,7 @@ def _restored(look: Look) -> Panel:
                 "文本中没有掩码;这里是模型在最后一个词元处的输出。",
             )
         )
-    if look.ask.sampling != SamplingOptions():
+    if look.ask.sampling not in (SamplingOptions(), InspectOptions().sampling):
         notes.append(
             Words(
                 "An encoder does not draw; the sampling options change nothing here.",

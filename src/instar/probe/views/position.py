@@ -13,7 +13,7 @@ from torch import Tensor
 from ..checks import limit
 from ..ground import Ground, OrderLab, Told, ground, order_of, reversed_order, shift
 from ..look import Look
-from ..panel import Check, Figure, Lines, Matrix, Panel, Scale, Table, Words
+from ..panel import Check, Figure, Label, Lines, Matrix, Panel, Scale, Table, Words
 from ..routing import words
 from ..subject import Subject
 from .attention import told
@@ -138,11 +138,9 @@ def _map(look: Look, base: Ground) -> list[Figure]:
     }
     title, scale = kinds[base.what]
     places = [str(place) for place in range(count)]
-    named = (
-        {"all": base.curve.mean(0)} if heads == 1 else {str(n): curve for n, curve in enumerate(base.curve[:CURVES])}
-    )
-    if heads > CURVES:
-        named["all"] = base.curve.mean(0)
+    named: dict[Label, Any] = {str(n): curve for n, curve in enumerate(base.curve[:CURVES])} if heads > 1 else {}
+    if heads == 1 or heads > CURVES:
+        named[Words("all", "全部")] = base.curve.mean(0)
     figures: list[Figure] = [
         Matrix(
             Words(title.en + of.en, title.zh + of.zh),
@@ -210,9 +208,9 @@ def _lab(lab: OrderLab) -> list[Figure]:
             ],
         ),
         Lines(
-            Words("How far apart the two orders are (positions on, off)", "两种语序相距多远（on 有位置，off 无位置）"),
+            Words("How far apart the two orders are, with positions and without", "两种语序相距多远：有位置与无位置"),
             list(range(len(lab.told.by_layer))),
-            {"on": lab.told.by_layer, "off": lab.untold.by_layer},
+            {Words("with positions", "有位置"): lab.told.by_layer, Words("without", "无位置"): lab.untold.by_layer},
             Words("block that is read next, after the embeddings", "嵌入之后的第几层输入"),
             Words("distance of the last token's states, of their length", "末尾词元状态的距离，相对其长度"),
         ),

@@ -3,17 +3,18 @@ down, beside what it would learn by heart."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from ...config import InputError
 from ..annotated import TASKS, Read, examples, spoken, stories
 from ..linear import Probes, by_row, features_of, planted, stream_of
 from ..look import Look
-from ..panel import Bars, Cells, Check, Figure, Lines, Panel, Table, Words
+from ..panel import Bars, Cells, Check, Figure, Lines, Panel, Table, Unfit, Words
 from .attention import told as tokens_told
+from .parts import named_rows
 
 STORIES = 240
 MOST = 200  # examples of a class
@@ -32,6 +33,17 @@ CENTRE = Words(
     "majority up (after Tenney et al. 2019).",
     "重心：各层按其对迄今最高准确率的增量加权的平均层数，从多数类起算（参照 Tenney 等，2019）。",
 )
+WITHOUT = Words(
+    "A dash: words are tested that were not trained on, and nothing could have taught the labels drawn for them, so "
+    "that there is no control.",
+    "横线表示没有对照：测试用的词在训练中没有出现过，为它们随机抽取的标签无从学起。",
+)
+CLASSES = {
+    "person": Words("person", "人"), "animal": Words("animal", "动物"), "thing": Words("thing", "物品"),
+    "place": Words("place", "地点"), "food": Words("food", "食物"), "part": Words("part", "部分"),
+    "acts": Words("acts", "施事"), "acted on": Words("acted on", "受事"), "cause": Words("cause", "因果"),
+    "contrast": Words("contrast", "转折"), "intent": Words("intent", "打算"), "none": Words("none", "无"),
+}  # fmt: skip
 DISJOINT = Words("no word or story is trained on and tested on", "训练与测试没有共同的词或故事")
 MINIMUM = Words("each probe stands at the minimum of its loss", "每个探针都在其损失的最小处")
 PLANTED = Words("a label planted in the states is found", "植入状态中的标签能被找到")
@@ -47,7 +59,10 @@ def probes(look: Look) -> Panel:
     """
     subject = look.subject
     if subject.tokenizer is None:
-        raise InputError("probes read stories, and the model has no tokenizer at hand; give a folder that has one")
+        raise Unfit(Words(
+            "probes read stories, and the model has no tokenizer at hand; give a folder that has one",
+            "探针要读故事，而此模型没有分词器；请给出带分词器的文件夹",
+        ))  # fmt: skip
     read, long = stories(subject.model, subject.tokenizer, STORIES)
     asked = {name: examples(task, read, MOST) for name, task in TASKS.items()}
     # each story is read once for all tasks
@@ -72,8 +87,9 @@ def probes(look: Look) -> Panel:
             {
                 "name": name, "title": TASKS[name].title._asdict(), "about": TASKS[name].about._asdict(),
                 "classes": list(probes.classes), "trained": len(probes.taught), "tested": len(probes.groups),
-                "majority": probes.majority, "accuracy": probes.accuracy.tolist(), "control": probes.control.tolist(),
-                "selectivity": probes.selectivity.tolist(), "low": bounds[name][0].tolist(),
+                "majority": probes.majority, "accuracy": probes.accuracy.tolist(),
+                "control": [_number(x) for x in probes.control],
+                "selectivity": [_number(x) for x in probes.selectivity], "low": bounds[name][0].tolist(),
                 "high": bounds[name][1].tolist(), "centre": [_number(end) for end in centres[name]],
             }
             for name, probes in found.items()
@@ -95,13 +111,26 @@ def probes(look: Look) -> Panel:
             Words(
                 "This text: what the probe of entities says of each token, shaded by how sure it is; it was trained on "
                 "names alone and has no word for others",
-                "本文：entity 探针对每个词元的判断，深浅为其把握；它只用名词训练，对其他词没有合适的类别",
+                "本文：“词指的是什么”探针对每个词元的判断，深浅为其把握；它只用名词训练，对其他词没有合适的类别",
             ),
-            [[found["entity"].classes[int(said[row, place])] for place in near] for row in range(len(rows))],
-            chances.amax(-1)[:, : len(near)].float().numpy(), labels, [tokens[place].piece for place in near],
+            [
+                [class_of(found["entity"].classes[int(said[row, place])]) for place in near]
+                for row in range(len(rows))
+            ],
+            chances.amax(-1)[:, : len(near)].float().numpy(), named_rows(labels),
+            [tokens[place].piece for place in near],
         ),
     ]  # fmt: skip
-    return Panel("probes", TITLE, data, arrays, figures, _checks(found, missed), _notes(look, read, long))
+    return Panel("probes", TITLE, data, arrays, figures, _checks(found, missed), _notes(look, found, read, long))
+
+
+def class_of(name: str) -> Words:
+    return CLASSES.get(name, Words(name, name))
+
+
+def _listed(names: Sequence[str]) -> Words:
+    words = [class_of(name) for name in names]
+    return Words(", ".join(word.en for word in words), "、".join(word.zh for word in words))
 
 
 def _rows(count: int) -> list[str]:
@@ -118,11 +147,15 @@ def _curves(found: dict[str, Probes], labels: list[str]) -> list[Figure]:
     return [
         Lines(
             Words("Accuracy of each probe", "各探针的准确率"), x,
-            {name: probes.accuracy.tolist() for name, probes in found.items()}, layer, share,
+            {TASKS[name].title: probes.accuracy.tolist() for name, probes in found.items()}, layer, share,
         ),
         Lines(
             Words("Accuracy of their controls", "各对照任务的准确率"), x,
-            {name: probes.control.tolist() for name, probes in found.items()}, layer, share,
+            {
+                TASKS[name].title: probes.control.tolist() for name, probes in found.items()
+                if np.isfinite(probes.control).any()
+            },
+            layer, share,
         ),
     ]  # fmt: skip
 
@@ -132,7 +165,8 @@ def _centres(found: dict[str, Probes], centres: dict[str, tuple[Any, ...]]) -> B
     known = [name for name in found if np.isfinite(centres[name]).all()]
     return Bars(
         Words("How deep: blocks that are behind the centre of gravity, 95 %", "有多深：重心之前经过的层数，95 % 区间"),
-        known, {"E": [float(centres[name][0]) for name in known]}, Words("blocks", "层"),
+        [TASKS[name].title for name in known], {"E": [float(centres[name][0]) for name in known]},
+        Words("blocks", "层"),
         [float(centres[name][1]) for name in known], [float(centres[name][2]) for name in known],
     )  # fmt: skip
 
@@ -148,9 +182,11 @@ def _table(
         best = int(probes.accuracy.argmax())
         low, high = (float(end[best]) for end in bounds[name])
         rows.append((
-            name, ", ".join(probes.classes), len(probes.groups), round(probes.majority, 3), labels[best],
-            f"{probes.accuracy[best]:.3f} ({low:.3f} to {high:.3f})", round(float(probes.control[best]), 3),
-            round(float(probes.selectivity[best]), 3), *(_number(end) for end in centres[name][:1]),
+            TASKS[name].title, _listed(probes.classes), len(probes.groups), round(probes.majority, 3),
+            named_rows(labels)[best],
+            f"{probes.accuracy[best]:.3f} ({low:.3f} to {high:.3f})", *(
+                round(float(x[best]), 3) if np.isfinite(x[best]) else "–" for x in (probes.control, probes.selectivity)
+            ), *(_number(end) for end in centres[name][:1]),
         ))  # fmt: skip
     columns = (
         Words("task", "任务"), Words("classes", "类别"), Words("tested", "测试数"), Words("majority", "多数类"),
@@ -174,11 +210,12 @@ def _checks(found: dict[str, Probes], missed: float) -> list[Check]:
     ]
 
 
-def _notes(look: Look, read: list[Read], long: int) -> list[Words]:
+def _notes(look: Look, found: dict[str, Probes], read: list[Read], long: int) -> list[Words]:
     assert look.subject.tokenizer is not None
     codes = ", ".join(spoken(look.subject.tokenizer))
     notes = [
         READ,
+        *([WITHOUT] if any(np.isnan(probes.control).all() for probes in found.values()) else []),
         CENTRE,
         Words(
             f"Trained and tested on {len(read)} stories of the world ({codes}); the text itself trains nothing.",

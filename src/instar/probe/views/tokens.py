@@ -13,12 +13,13 @@ from ...text.show import Word, show, visible
 from ...text.tokenizer import Tokenizer
 from ..ground import neighbours, plane
 from ..look import Look
-from ..panel import UNSAID, Bars, Check, Panel, Scatter, Strip, Table, Words
+from ..panel import UNSAID, About, Bars, Check, Panel, Scatter, Strip, Table, Words
 from ..subject import Subject, Token
 
 TITLE = Words("Tokens", "词元")
 LOST = "\N{REPLACEMENT CHARACTER}"
 MOST_ROWS = 200
+ABOUT = {"plane": About(None, why=Words("Each model's plane has axes of its own.", "每个模型的平面有各自的坐标轴。"))}
 
 
 def tokens(look: Look) -> Panel:
@@ -35,7 +36,7 @@ def tokens(look: Look) -> Panel:
     if tokenizer is None:
         note = Words("No tokenizer is at hand; these are the ids alone.", "没有分词器;这里只有 id。")
         figures = [*_strips(subject, sides), *_embedded(subject, len(subject.tokens) - 1, data, arrays)]
-        return Panel("tokens", TITLE, data, arrays, figures, notes=[note])
+        return Panel("tokens", TITLE, data, arrays, figures, notes=[note], about=ABOUT)
     notes, checks = [], []
     read = sum(len(token.raw) for _, own in sides for token in own)
     count = sum(not token.control for _, own in sides for token in own)
@@ -71,7 +72,7 @@ def tokens(look: Look) -> Panel:
     if merges is not None:
         figures.append(merges)
     figures += _embedded(subject, look.at if look.side is look.trace.own else len(subject.tokens) - 1, data, arrays)
-    return Panel("tokens", TITLE, data, arrays, figures, checks, notes)
+    return Panel("tokens", TITLE, data, arrays, figures, checks, notes, ABOUT)
 
 
 def _records(own: Sequence[Token]) -> list[dict[str, Any]]:
