@@ -66,7 +66,7 @@ def test_checks_alone(inspect, monkeypatch, tmp_path):
     assert sum("with a cache" in line for line in lines) == 1
     red = Check("rows", 0.5, 1e-5, Words("rows add up", "行和为一"))
     monkeypatch.setitem(VIEWS, "attention", lambda look: Panel("attention", Words("A", "A"), checks=[red]))
-    shown = inspect(TEXT, "--check")
+    shown = inspect(TEXT, "--view", "tokens,attention", "--check")
     assert shown.status == 1
     (wrong,) = (line for line in shown.out.splitlines() if line.startswith("✗"))
     assert wrong.split() == ["✗", "attention", "0.500", ">", "1.0e-5", "rows", "add", "up"]

@@ -164,3 +164,15 @@ def test_more_than_memory_holds_is_refused(monkeypatch):
     look = Look(read_ids(Transformer(PLAIN), [1, 2, 3]), InspectOptions())
     with pytest.raises(InputError, match=r"attention of this layer to this text needs about 0.0 GB.* shorten the text"):
         attention(look)
+
+
+def test_a_rollout_has_no_head(subject):
+    """It goes over all of them; a head that was asked for is not left unsaid."""
+    said = [
+        any(
+            "changes nothing here" in note.en
+            for note in attention(Look(subject, InspectOptions(kind="rollout", head=head))).notes
+        )
+        for head in (-1, 1)
+    ]
+    assert said == [False, True]
