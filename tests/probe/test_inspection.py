@@ -202,7 +202,7 @@ def test_files_say_of_what(views, tmp_path):
     assert record["options"] == {"top": 7, "sampling.top_k": 3}
     found.save(tmp_path / "a.safetensors")
     with safe_open(tmp_path / "a.safetensors", "np") as file:
-        assert json.loads(file.metadata()["of"])["token_ids"] == IDS
+        assert json.loads(file.metadata()["instar"])["of"]["token_ids"] == IDS
     (path,) = found.save(tmp_path / "a.svg")
     assert "<title>logits · mine · 5 9 11 5 · top=7, sampling.top_k=3</title>" in path.read_text()
     assert "mine" in found._repr_html_()

@@ -21,10 +21,10 @@ def test_arrays_come_back_bit_by_bit(panel, tmp_path):
     assert found["kv/ids"].tolist() == [[0, 3], [1, 4], [2, 5]]
     (tmp_path / "x.safetensors").write_bytes(raw)
     with safe_open(tmp_path / "x.safetensors", "np") as file:
-        about = json.loads(file.metadata()["panels"])
+        about = json.loads(file.metadata()["instar"])["panels"]
     assert about["kv"]["data"] == {"bytes": 3, "gap": None}
     assert about["attention"]["checks"][1]["green"] is False
-    assert raw == tensors([panel, other])
+    assert all(tensors([panel, other]) == raw for _ in range(9))
 
 
 def test_two_panels_of_one_view_keep_apart(panel):

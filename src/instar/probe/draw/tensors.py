@@ -13,8 +13,9 @@ from .record import finite
 
 
 def tensors(panels: Sequence[Panel], heading: Heading = NOWHERE) -> bytes:
-    """Every array as `view/name`, as it was computed; a second panel of a view is `view.2/name`. The metadata `panels`
-    is a JSON object: of each its title, data, checks and notes; `of` another: model, text, ids and options."""
+    """Every array as `view/name`, as it was computed; a second panel of a view is `view.2/name`. The metadata `instar`
+    is a JSON object: in `panels` of each its title, data, checks and notes, in `of` the model, text, ids and options.
+    It is one entry, since the library writes several in any order."""
     arrays: dict[str, Array] = {}
     about = {}
     for name, panel in named(panels):
@@ -24,8 +25,7 @@ def tensors(panels: Sequence[Panel], heading: Heading = NOWHERE) -> bytes:
             "checks": [check.record() for check in panel.checks], "notes": [note._asdict() for note in panel.notes],
         }  # fmt: skip
     said = {"panels": about, "of": finite(heading.record())}
-    metadata = {name: json.dumps(one, ensure_ascii=False, allow_nan=False) for name, one in said.items()}
-    return bytes(save(arrays, metadata=metadata))
+    return bytes(save(arrays, metadata={"instar": json.dumps(said, ensure_ascii=False, allow_nan=False)}))
 
 
 def named(panels: Sequence[Panel]) -> list[tuple[str, Panel]]:
