@@ -6,18 +6,24 @@ import pytest
 
 from instar.config import InputError
 from instar.eval.claims import Claim, Finding, check
-from instar.eval.claims.report import named, page, write
-from instar.probe.panel import Bars, Lines, Words
+from instar.eval.claims.report import page, write
+from instar.eval.claims.verdict import curves_of, worded
+from instar.probe.panel import Bars, Unfit, Words
 
 EVIL = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture
 def verdicts(case):
-    bars = Bars(Words("Shares", "比例"), ["one", EVIL], {"share": [0.2, 0.4]}, low=[0.1, 0.3], high=[0.3, 0.5])
-    names = {"one": "其一", "share": "比例"}
+    bars = Bars(
+        Words("Shares", "比例"),
+        [*worded(["one"], {"one": "其一"}), EVIL],
+        {"share": [0.2, 0.4]},
+        low=[0.1, 0.3],
+        high=[0.3, 0.5],
+    )
     found = Finding(
-        "holds", 0.4951, Words(f"Found {EVIL}", "结果"), (0.4, 0.6), 0.25, 7, Words("How", "方法"), [bars], names,
+        "holds", 0.4951, Words(f"Found {EVIL}", "结果"), (0.4, 0.6), 0.25, 7, Words("How", "方法"), [bars],
         {"nan": float("nan")},
     )  # fmt: skip
     words = Words("Title", "标题"), Words("of them", "其中"), Words("It is said", "据说"), Words("The rule", "规则")
@@ -65,7 +71,18 @@ def test_files_are_whole(case, verdicts, tmp_path):
         write(files[0], case(), "m", verdicts)
 
 
-def test_curves_are_renamed():
-    """Series of curves take their Chinese names, others keep their own."""
-    lines = Lines(Words("a", "甲"), [1], {"one": [2.0], "two": [3.0]})
-    assert list(named(lines, {"one": "其一"}).series) == ["其一", "two"]
+def test_names_take_both_languages_where_they_have_them():
+    """Labels and series with a Chinese name are both, others are the same in both, and values stay with their names."""
+    assert worded(["one", "two"], {"one": "其一"}) == [Words("one", "其一"), "two"]
+    assert curves_of({"one": [2.0], "two": [3.0]}, {"two": "其二"}) == {"one": [2.0], Words("two", "其二"): [3.0]}
+
+
+def test_why_a_claim_is_not_measured_is_said_in_both_languages(case):
+    """As far as the error is."""
+
+    def refuse(case):
+        raise Unfit(Words("no head says tokens", "没有能输出词元的头"))
+
+    words = Words("a", "甲")
+    (verdict,) = check(case(), [Claim("one", words, words, words, words, refuse)])
+    assert verdict.found == Words("Not measured: no head says tokens.", "未能测量：没有能输出词元的头。")

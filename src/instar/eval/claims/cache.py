@@ -12,7 +12,7 @@ from ...infer.reader import resting
 from ...infer.text import complete
 from ...probe.panel import Lines, Words
 from .reading import Text, begun, limit_of, now, texts_of, widened
-from .verdict import Case, Claim, Finding, Outcome, interval, mean, span
+from .verdict import Case, Claim, Finding, Outcome, curves_of, interval, mean, span
 
 PROMPT, NEW = 16, 64  # tokens
 
@@ -76,11 +76,11 @@ def measure(case: Case) -> Finding:
         ),
         figures=[
             Lines(
-                Words("Time until a token is said", "说出各个词元所用的累计时间"), list(range(1, new + 1)), curves,
+                Words("Time until a token is said", "说出各个词元所用的累计时间"), list(range(1, new + 1)),
+                curves_of(curves, {"with the cache": "使用缓存", "without": "不用缓存"}),
                 Words("token of the answer", "回答的第几个词元"), Words("milliseconds", "毫秒"), dots=False,
             )
         ],
-        names={"with the cache": "使用缓存", "without": "不用缓存"},
         data={"gap": gap, "limit": limit, "gaps": gaps, "same": same, "ratios": ratios, "milliseconds": curves},
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from ...config.options import SamplingOptions
 from ...infer.speaker import Speaker
 from ...probe.panel import Bars, Figure, Lines, Words
 from .reading import texts_of
-from .verdict import Array, Case, Claim, Finding, against, interval, mean, span, together
+from .verdict import Array, Case, Claim, Finding, against, interval, mean, span, together, worded
 
 PROMPT, NEW, SEARCHED = 16, 64, 32  # tokens of a prompt, of an answer, and of one that is searched for
 DRAWS = 4  # answers to one prompt
@@ -110,7 +110,7 @@ def measure_greedy(case: Case) -> Finding:
                  "temperature 1, and the greedy answer.",
                  f"重复：同一回答中此前出现过的连续 {GRAM} 个词元；每个提示以温度 1 采样 {DRAWS} 次，并取一个贪心回答"
                  "。"),
-        figures=figures, names=ZH, data=bars | {"surer": surer},
+        figures=figures, data=bars | {"surer": surer},
     )  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def measure_beam(case: Case) -> Finding:
                  f"束宽 {DRAWS} 给出 {DRAWS} 个等长回答，与温度 1 的 {DRAWS} 次采样对照。可能性为模型自身分布下 log p "
                  "之和；"
                  "差异为相邻词元对的 1 − Jaccard 系数。"),
-        figures=[*charts, *more], names=ZH, data={"scores": scores, "differences": spread, "distinct": several},
+        figures=[*charts, *more], data={"scores": scores, "differences": spread, "distinct": several},
     )  # fmt: skip
 
 
@@ -187,11 +187,11 @@ def measure_temperature(case: Case) -> Finding:
                  "数。"),
         figures=[
             Lines(
-                Words("How different answers are", "回答之间的差异"), HEAT, {"difference": means},
+                Words("How different answers are", "回答之间的差异"), HEAT, {Words("difference", "差异"): means},
                 Words("temperature", "温度"), Words("share that differs", "不同的比例"),
             )
         ],
-        names=ZH, data={"temperatures": HEAT, "difference": means, "steps": steps},
+        data={"temperatures": HEAT, "difference": means, "steps": steps},
     )  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def _bars(values: dict[str, Array], title: Words, case: Case) -> tuple[dict[str,
     ends = [interval(found, case.seed) for found in values.values()]
     means = {name: mean(found) for name, found in values.items()}
     chart = Bars(
-        title, list(values), {title.en.lower(): list(means.values())}, low=[end[0] for end in ends],
+        title, worded(values, ZH), {title: list(means.values())}, low=[end[0] for end in ends],
         high=[end[1] for end in ends],
     )  # fmt: skip
     return {"means": means, "intervals": dict(zip(values, ends))}, [chart]
@@ -215,9 +215,7 @@ def _how(en: str, zh: str) -> Words:
 
 
 ZH = {
-    "greedy": "贪心", "drawn": "采样", "beam": "束搜索", "difference": "差异", "share repeated": "重复的比例",
-    "log-probability of an answer": "回答的对数概率",
-    "difference between answers to one prompt": "同一提示各回答间的差异",
+    "greedy": "贪心", "drawn": "采样", "beam": "束搜索",
 }  # fmt: skip
 GREEDY = Claim(
     "greedy",

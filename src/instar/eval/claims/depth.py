@@ -11,7 +11,7 @@ import torch
 from ...config import InputError, ModelConfig
 from ...model.transformer import Transformer
 from ...probe.panel import Figure, Lines, Words
-from .verdict import Case, Claim, Finding, against, interval, mean, span, together
+from .verdict import Case, Claim, Finding, against, curves_of, interval, mean, span, together
 
 LAYERS, WIDTH, HEADS, CONTEXT = 24, 64, 4, 64
 STEPS, RATES = 32, (3e-4, 1e-3, 3e-3)
@@ -101,7 +101,7 @@ def measure(case: Case) -> Finding:
             f"学习率取 {'、'.join(f'{rate:g}' for rate in RATES)} 中对其最好的一个；比随机猜测更差的损失按随机猜测计。"
             "权重初始化与平常训练相同。",
         ),
-        figures=_figures(curves, norms, steps), names=ZH,
+        figures=_figures(curves, norms, steps),
         data={
             "steps": steps, "best": best, "losses": curves, "gradients": norms, "worse": worse,
             "guessing": math.log(rows),
@@ -130,11 +130,12 @@ def _figures(curves: dict[str, list[float]], norms: dict[str, list[float]], step
     }  # fmt: skip
     return [
         Lines(
-            Words("Loss by step", "各步损失"), list(range(1, steps + 1)), curves, Words("step", "步"),
+            Words("Loss by step", "各步损失"), list(range(1, steps + 1)), curves_of(curves, ZH), Words("step", "步"),
             Words("loss, nats", "损失（nats）"), dots=False,
         ),
         Lines(
-            Words("Gradient of each layer at the start", "训练开始时各层的梯度"), list(range(LAYERS)), logs,
+            Words("Gradient of each layer at the start", "训练开始时各层的梯度"), list(range(LAYERS)),
+            curves_of(logs, ZH),
             Words("layer", "层"), Words("log10 of its norm", "范数的 log10"), dots=False,
         ),
     ]  # fmt: skip

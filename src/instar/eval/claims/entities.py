@@ -16,7 +16,7 @@ from ...probe.panel import UNSAID, Bars, Figure, Matrix, Table, Words
 from ...probe.spans import spans
 from .files import drawn, fitness, is_treebank, spelt_out, tagged
 from .lifts import ALL, OTHERS, Lifts, best_head, known_mean, lifts, p_of
-from .verdict import Array, Case, Claim, Finding, Interval, Outcome, against, interval, mean, span
+from .verdict import Array, Case, Claim, Finding, Interval, Outcome, against, interval, mean, span, worded
 
 CHANCE, SURE_P = 1.0, 0.05
 FACTS_EVERY = 8  # of the world's stories one is such a text, in which products, technologies and fields are told
@@ -124,13 +124,14 @@ def measure(case: Case) -> Finding:
     said = [_said(shown, p, _difference(found, case.seed)), _head(found, case.seed), *(row["said"] for row in real)]
     figures: list[Figure] = [
         Bars(
-            Words("How many times the share if all were looked at alike", "为均匀注意时份额的多少倍"), list(shown),
-            {"lift": [mean(group.lift) for group in shown.values()]},
+            Words("How many times the share if all were looked at alike", "为均匀注意时份额的多少倍"),
+            worded(shown, ZH),
+            {Words("lift", "提升倍数"): [mean(group.lift) for group in shown.values()]},
             low=[group.sure[0] for group in shown.values()], high=[group.sure[1] for group in shown.values()],
         ),
         Bars(
-            Words("More than random spans of the same lengths", "比等长随机片段高出"), list(shown),
-            {"lift": [mean(group.lift - group.chance) for group in shown.values()]},
+            Words("More than random spans of the same lengths", "比等长随机片段高出"), worded(shown, ZH),
+            {Words("lift", "提升倍数"): [mean(group.lift - group.chance) for group in shown.values()]},
             low=[group.more[0] for group in shown.values()], high=[group.more[1] for group in shown.values()],
         ),
         Matrix(
@@ -144,7 +145,7 @@ def measure(case: Case) -> Finding:
     return Finding(
         verdict_of(sure, p), mean(shown[ALL].lift), interval=sure, chance=CHANCE, count=len(found),
         found=Words("".join(words.en for words in said).strip(), "".join(words.zh for words in said)),
-        how=HOW, figures=figures, names=ZH,
+        how=HOW, figures=figures,
         data={
             "p": p, "groups": {name: group.record() for name, group in shown.items()}, "heads": heads.tolist(),
             "files": [row["data"] for row in real],
@@ -266,7 +267,7 @@ HOW = Words(
 )
 ZH = {
     ALL: "实体", OTHERS: "其他实词", "entities, en": "实体（英文）", "entities, zh": "实体（中文）",
-    "lift": "提升倍数", "person": "人", "animal": "动物", "thing": "物品", "part": "部件", "place": "地点",
+    "person": "人", "animal": "动物", "thing": "物品", "part": "部件", "place": "地点",
     "food": "食物", "organisation": "组织", "product": "产品", "technology": "技术", "field": "领域",
 }  # fmt: skip
 ENTITIES = Claim(

@@ -20,7 +20,7 @@ from ...model.transformer import Transformer
 from ...probe.intervene import Part, skipped
 from ...probe.panel import Bars, Figure, Lines, Words
 from ..likelihood import Window, after, score
-from .verdict import Array, Case, Claim, Finding, against, interval, mean, span
+from .verdict import Array, Case, Claim, Finding, against, curves_of, interval, mean, span, worded
 
 CANDIDATES = 4
 GROUPS = 6  # of layers that are skipped together, at most
@@ -150,8 +150,8 @@ def measure(case: Case) -> Finding:
     )
     figures: list[Figure] = [
         Bars(
-            Words("Share of facts answered rightly", "回答正确的事实比例"), list(shown),
-            {"share": list(accuracy.values())},
+            Words("Share of facts answered rightly", "回答正确的事实比例"), worded(shown, ZH),
+            {Words("share", "比例"): list(accuracy.values())},
             low=[low for low, _ in ends], high=[high for _, high in ends],
         )
     ]  # fmt: skip
@@ -159,7 +159,7 @@ def measure(case: Case) -> Finding:
         figures.append(
             Lines(
                 Words("Still right with a part skipped, of what was right", "跳过某部分后仍答对的比例（原本答对的）"),
-                parts["layers"], {name: parts[name] for name in ("attention", "feed_forward")},
+                parts["layers"], curves_of({name: parts[name] for name in ("attention", "feed_forward")}, ZH),
                 Words("first layer skipped", "被跳过的第一层"), Words("share", "比例"),
             )
         )  # fmt: skip
@@ -187,7 +187,7 @@ def measure(case: Case) -> Finding:
             + ("对话消息" if chat else "普通文本")
             + "的形式提问（取使正确答案更可能的一种）。跳过若干相邻层的注意力或前馈部分，可以看出知识由哪部分承载。",
         ),
-        figures=figures, names=ZH, data={"accuracy": accuracy, "chat": chat, "parts": parts},
+        figures=figures, data={"accuracy": accuracy, "chat": chat, "parts": parts},
     )  # fmt: skip
 
 
@@ -227,7 +227,7 @@ def chats(case: Case) -> bool:
 TOLD = "in the words of training"
 ZH = {
     "asked in training": "训练中问过", "only told in training": "训练中只讲过", "all": "全部", TOLD: "训练时的原句",
-    "majority": "最常见答案", "random": "随机", "fresh weights": "未训练的权重", "share": "比例", "attention": "注意力",
+    "majority": "最常见答案", "random": "随机", "fresh weights": "未训练的权重", "attention": "注意力",
     "feed_forward": "前馈",
 }  # fmt: skip
 KNOWLEDGE = Claim(

@@ -13,7 +13,7 @@ import numpy as np
 from ...probe.annotated import TASKS, examples, stories
 from ...probe.linear import ALPHA, Probes, by_row, features_of, gravity, stream_of
 from ...probe.panel import Bars, Figure, Lines, Table, Words
-from .verdict import STORIES_SEED, Array, Case, Claim, Finding, Interval, Outcome, span
+from .verdict import STORIES_SEED, Array, Case, Claim, Finding, Interval, Outcome, curves_of, span, worded
 
 LEVELS = {"syntax": ("entity", "role"), "logic": ("relation",), "intent": ("intent",)}
 DEEP = 12  # layers, below which depth tells little
@@ -82,7 +82,7 @@ def measure(case: Case) -> Finding:
     known = math.isfinite(rise) and math.isfinite(sure[0])
     return Finding(
         outcome, rise if known else None, interval=sure if known else None, chance=0.0, count=len(told),
-        found=_said(found, levels, layers, long), how=HOW, figures=_figures(found, levels), names=ZH,
+        found=_said(found, levels, layers, long), how=HOW, figures=_figures(found, levels),
         data={
             "layers": layers, "left_out": long,
             "levels": {
@@ -149,28 +149,31 @@ def _figures(found: Mapping[str, Probes], levels: Mapping[str, Level]) -> list[F
         Words("centre of gravity", "重心"), Words("centre of selectivity", "选择性的重心"),
     )  # fmt: skip
     table = []
-    for name, probes in found.items():
+    for (name, probes), label in zip(found.items(), worded(found, ZH)):
         best = int(probes.accuracy.argmax())
         table.append((
-            name, len(probes.groups), round(probes.majority, 3), round(float(probes.accuracy[0]), 3),
+            label, len(probes.groups), round(probes.majority, 3), round(float(probes.accuracy[0]), 3),
             f"{probes.accuracy[best]:.3f} ({best})", _known(probes.control.round(3))[best],
             _number(probes.gravity()), _number(more[name]),
         ))  # fmt: skip
     return [
         Lines(
             Words("Accuracy by layer", "各层准确率"), rows,
-            {name: probes.accuracy.tolist() for name, probes in found.items()}, blocks, Words("accuracy", "准确率"),
+            curves_of({name: probes.accuracy.tolist() for name, probes in found.items()}, ZH), blocks,
+            Words("accuracy", "准确率"),
         ),
         Lines(
             Words("Selectivity by layer: accuracy less the control's", "各层选择性：准确率减去对照任务"), rows,
-            {
-                name: probes.selectivity.tolist() for name, probes in found.items()
-                if np.isfinite(probes.selectivity).any()
-            }, blocks,
+            curves_of(
+                {
+                    name: probes.selectivity.tolist() for name, probes in found.items()
+                    if np.isfinite(probes.selectivity).any()
+                }, ZH,
+            ), blocks,
             Words("selectivity", "选择性"),
         ),
         Bars(
-            Words("Centre of gravity, 95 %", "重心，95% 区间"), known,
+            Words("Centre of gravity, 95 %", "重心，95% 区间"), worded(known, ZH),
             {"E": [levels[name].centre for name in known]}, blocks,
             [levels[name].sure[0] for name in known], [levels[name].sure[1] for name in known],
         ),

@@ -18,7 +18,7 @@ from ...probe.panel import UNSAID, Bars, Figure, Lines, Words
 from ...probe.subject import Subject
 from .knowledge import chats, likelihoods, windows
 from .lifts import reads
-from .verdict import Array, Case, Claim, Finding, Interval, Outcome, interval, mean, span
+from .verdict import Array, Case, Claim, Finding, Interval, Outcome, curves_of, interval, mean, span, worded
 
 CHANCE, MORE = 0.5, 0.1
 # whichever leaves more pairs the same tokens: some tokenizers put the blank behind a word
@@ -126,7 +126,7 @@ def measure(case: Case) -> Finding:
     return Finding(
         verdict_of(sure, more), mean(told), interval=sure, chance=CHANCE, count=len(pairs),
         found=Words("".join(words.en for words in said).strip(), "".join(words.zh for words in said)),
-        how=HOW, figures=_figures(ways, answers, case.seed), names=ZH,
+        how=HOW, figures=_figures(ways, answers, case.seed),
         data={
             "accuracy": {name: probes.accuracy.tolist() for name, probes in ways.items()},
             "more": more, "more_interval": surer, "tested": len(told), "left_out": lost,
@@ -226,13 +226,13 @@ def _figures(ways: Mapping[str, Probes], answers: Mapping[str, Array], seed: int
     ends = [interval(values, seed) for values in lasts.values()]
     return [
         Bars(
-            Words("Who acts is told rightly", "正确判断施事的比例"), list(lasts),
-            {"share": [mean(values) for values in lasts.values()]},
+            Words("Who acts is told rightly", "正确判断施事的比例"), worded(lasts, ZH),
+            {Words("share", "比例"): [mean(values) for values in lasts.values()]},
             low=[low for low, _ in ends], high=[high for _, high in ends],
         ),
         Lines(
             Words("Who acts, read off each layer", "从每一层读出施事"), list(range(len(ways[WITH].accuracy))),
-            {name: probes.accuracy.tolist() for name, probes in ways.items()},
+            curves_of({name: probes.accuracy.tolist() for name, probes in ways.items()}, ZH),
             Words("blocks behind it", "经过的层数"), Words("accuracy", "准确率"),
         ),
     ]  # fmt: skip
@@ -255,7 +255,7 @@ HOW = Words(
 ZH = {
     f"read, {WITH}": "探针，有位置", f"read, {WITHOUT}": "探针，无位置",
     f"both answered, {WITH}": "两句都答对，有位置", f"both answered, {WITHOUT}": "两句都答对，无位置",
-    WITH: "有位置", WITHOUT: "无位置", "share": "比例",
+    WITH: "有位置", WITHOUT: "无位置",
 }  # fmt: skip
 ORDER = Claim(
     "order",

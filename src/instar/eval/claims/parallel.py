@@ -7,7 +7,7 @@ import torch
 from ...infer.reader import resting
 from ...probe.panel import Lines, Words
 from .reading import Text, alone, at_once, gap_of, limit_of, now, one_by_one, texts_of
-from .verdict import Case, Claim, Finding, against, interval, mean, span
+from .verdict import Case, Claim, Finding, against, curves_of, interval, mean, span
 
 LONGEST = 128  # tokens
 LENGTHS = (8, 16, 32, 64, 128)
@@ -55,11 +55,11 @@ def measure(case: Case) -> Finding:
         ),
         figures=[
             Lines(
-                Words("Time to read a text", "读完一段文本所用的时间"), lengths, curves,
+                Words("Time to read a text", "读完一段文本所用的时间"), lengths,
+                curves_of(curves, {"one pass": "一次前向", "a step each": "逐个词元"}),
                 Words("tokens", "词元数"), Words("milliseconds", "毫秒"),
             )
         ],
-        names={"one pass": "一次前向", "a step each": "逐个词元"},
         data={
             "gap": gap, "limit": limit, "gaps": gaps, "ratios": ratios, "tokens": tokens, "lengths": lengths,
             "milliseconds": curves,

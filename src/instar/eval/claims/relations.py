@@ -24,7 +24,7 @@ from ...probe.relations import (
     of_treebank,
 )
 from .files import drawn, fitness, is_treebank, spelt_out
-from .verdict import Array, Case, Claim, Finding, Outcome, mean, span
+from .verdict import Array, Case, Claim, Finding, Outcome, mean, span, worded
 
 ANY = "any of these"
 WANTED, HEADS = 3, 2  # relations that are followed, and heads that follow them
@@ -116,7 +116,7 @@ def measure(case: Case) -> Finding:
         outcome, float(min(len(one.hits) for one in found.values())), chance=0.0,
         count=sum(one.scores.texts for one in found.values()),
         found=Words("".join(words.en for words in said).strip(), "".join(words.zh for words in said)),
-        how=HOW, figures=figures, names=ZH,
+        how=HOW, figures=figures,
         data={
             "languages": {code: _record(one.scores) | {"own": one.own} for code, one in found.items()},
             "files": [row["data"] for row in real],
@@ -185,7 +185,7 @@ def _figures(code: str, best: Mapping[str, RelationScore]) -> list[Figure]:
                 f"Gain of each head over the best fixed offset, {NAMES[code].en}",
                 f"各头相对最佳固定距离的增益，{NAMES[code].zh}",
             ),
-            table, names, [f"{n // heads}.{n % heads}" for n in range(table.shape[1])], "signed",
+            table, worded(names, ZH), [f"{n // heads}.{n % heads}" for n in range(table.shape[1])], "signed",
             Words("relation", "关系"), Words("layer.head", "层.头"),
         ),
         Bars(
@@ -193,7 +193,7 @@ def _figures(code: str, best: Mapping[str, RelationScore]) -> list[Figure]:
                 f"Gain of the head chosen on other texts, {NAMES[code].en}",
                 f"在其他文本上选出的头的增益，{NAMES[code].zh}",
             ),
-            names, {"gain": [best[name].best for name in names]},
+            worded(names, ZH), {Words("gain", "增益"): [best[name].best for name in names]},
             low=[best[name].interval[0] for name in names], high=[best[name].interval[1] for name in names],
         ),
     ]  # fmt: skip
@@ -248,7 +248,8 @@ def _treebank_figures(row: Mapping[str, Any]) -> list[Figure]:
         Lines(
             Words(f"Gain of the best head of each layer, {row['name']}", f"每层最佳头的增益，{row['name']}"),
             list(range(layers.shape[1])),
-            {"mean of all": layers.mean(0).tolist()} | {name: best[name].gain.max(1).tolist() for name in shown},
+            {Words("mean of all", "全部平均"): layers.mean(0).tolist()}
+            | {name: best[name].gain.max(1).tolist() for name in shown},
             Words("layer", "层"), Words("gain", "增益"),
         ),
     ]  # fmt: skip
@@ -274,7 +275,6 @@ ZH = {
     "organisation-place": "组织与地点", "organisation-field": "组织与领域", "organisation-person": "组织与人",
     "technology-field": "技术与领域", "animal-place": "动物与住处", "animal-food": "动物与食物",
     "animal-young": "动物与幼崽",
-    "gain": "增益", "mean of all": "全部平均",
 }  # fmt: skip
 RELATIONS = Claim(
     "relations",

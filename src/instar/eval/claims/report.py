@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from ...hub.files import write_whole
 from ...probe.draw.canvas import style
 from ...probe.draw.page import SCOPE, drawing
 from ...probe.draw.record import finite
-from ...probe.panel import Bars, Figure, Lines, Matrix, Table, Words
+from ...probe.panel import Words
 from ...text.page import render
 from .verdict import Case, Verdict
 
@@ -82,7 +81,6 @@ def page(case: Case, name: str, verdicts: Sequence[Verdict], language: str = "en
 
 
 def _shown(verdict: Verdict, language: str) -> dict[str, Any]:
-    names = verdict.names if language == "zh" else {}
     words = {key: getattr(verdict, key).of(language) for key in ("title", "unit", "said", "rule", "found", "how")}
     ends = "" if verdict.interval is None else " – ".join(plain(end) for end in verdict.interval)
     beside = (("sure", ends), ("chance", plain(verdict.chance)), ("count", verdict.count or ""))
@@ -90,25 +88,8 @@ def _shown(verdict: Verdict, language: str) -> dict[str, Any]:
         "name": verdict.claim, "verdict": verdict.verdict, "outcome": OUTCOMES[verdict.verdict].of(language),
         "figure": plain(verdict.figure),
         "beside": [f"{SAID[key].of(language)} {value}" for key, value in beside if value != ""],
-        "figures": [drawing(named(figure, names), language) for figure in verdict.figures],
+        "figures": [drawing(figure, language) for figure in verdict.figures],
     }  # fmt: skip
-
-
-def named(figure: Figure, names: Mapping[Any, str]) -> Figure:
-    """The same with other names for labels, series, rows and what stands in a table."""
-    if isinstance(figure, Matrix):
-        rows, columns = ([names.get(name, name) for name in side] for side in (figure.rows, figure.columns))
-        return replace(figure, rows=rows, columns=columns)
-    if isinstance(figure, Table):
-        return replace(figure, rows=[[names.get(cell, cell) for cell in row] for row in figure.rows])
-    if isinstance(figure, Bars):
-        labels = [names.get(label, label) for label in figure.labels]
-        return replace(figure, labels=labels, series=_renamed(figure.series, names))
-    return replace(figure, series=_renamed(figure.series, names)) if isinstance(figure, Lines) else figure
-
-
-def _renamed(series: Mapping[Any, Sequence[float]], names: Mapping[Any, str]) -> dict[str, Sequence[float]]:
-    return {names.get(name, name): values for name, values in series.items()}
 
 
 def plain(value: float | None) -> str:

@@ -6,7 +6,7 @@ The rule of each claim is written down beside it, and is the same for every mode
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +19,7 @@ from ...config import InputError, ModelConfig
 from ...data.world import records
 from ...data.world.ontology import LANGUAGES
 from ...model.transformer import Transformer
-from ...probe.panel import UNSAID, Figure, Words
+from ...probe.panel import UNSAID, Figure, Label, Words, why_not
 from ...text.tokenizer import Tokenizer
 from ..metrics import Watch
 
@@ -111,8 +111,7 @@ def _letters(text: str) -> str:
 class Finding:
     """What was measured. figure: the number that the verdict is of, with its interval over texts and what chance would
     give, each None where there is no such; count: of how many texts; found: what that says, in numbers; how: how it
-    was measured; figures: how it is drawn; names: what labels and series of these are called in Chinese; data: all
-    numbers."""
+    was measured; figures: how it is drawn; data: all numbers."""
 
     verdict: Outcome
     figure: float | None
@@ -122,14 +121,13 @@ class Finding:
     count: int = 0
     how: Words = UNSAID
     figures: Sequence[Figure] = ()
-    names: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim and what was found. said: what the textbook says; unit: what the figure is; rule: when it holds, written
-    before; the rest as in Finding."""
+    """A claim and what was found. said: what the textbook says; unit: what the figure is; rule: when it holds, of
+    every model; the rest as in Finding."""
 
     claim: str
     verdict: Outcome
@@ -144,7 +142,6 @@ class Verdict:
     rule: Words = UNSAID
     how: Words = UNSAID
     figures: Sequence[Figure] = ()
-    names: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
@@ -175,13 +172,22 @@ class Claim:
         try:
             found = self.measure(case)
         except InputError as error:
-            why = str(error)
-            found = Finding("unclear", None, Words(f"Not measured: {why}.", f"未能测量：{why}。"))
+            why = why_not(error)
+            found = Finding("unclear", None, Words(f"Not measured: {why.en}.", f"未能测量：{why.zh}。"))
         return Verdict(
             self.name, found.verdict, found.figure, found.interval, found.chance, found.count, self.title, self.said,
-            found.found, self.unit, self.rule, found.how, found.figures, found.names,
-            found.data,
+            found.found, self.unit, self.rule, found.how, found.figures, found.data,
         )  # fmt: skip
+
+
+def worded(names: Iterable[str], chinese: Mapping[str, str]) -> list[Label]:
+    """Labels in both languages, where a Chinese one is known; others are the same in both."""
+    return [Words(name, chinese[name]) if name in chinese else name for name in names]
+
+
+def curves_of(series: Mapping[str, Sequence[float]], chinese: Mapping[str, str]) -> dict[Any, Sequence[float]]:
+    """Series whose names are `worded`."""
+    return dict(zip(worded(series, chinese), series.values()))
 
 
 def resamples(count: int, seed: int = 0) -> Array:

@@ -77,19 +77,19 @@ def measure(case: Case) -> Finding:
         ),
         figures=[
             Lines(
-                Words("Bytes a token", "每词元字节数"), sizes, {"bytes": [row[1] for row in rows[: len(sizes)]]},
-                Words("entries of the vocabulary", "词表大小"), Words("bytes", "字节"),
+                Words("Bytes a token", "每词元字节数"), sizes, {BYTES: [row[1] for row in rows[: len(sizes)]]},
+                Words("entries of the vocabulary", "词表大小"), BYTES,
             ),
             Lines(
-                Words("Share of the weights in embeddings", "嵌入的参数占比"), sizes, {"share": shares},
-                Words("entries of the vocabulary", "词表大小"), Words("share", "占比"),
+                Words("Share of the weights in embeddings", "嵌入的参数占比"), sizes, {SHARE: shares},
+                Words("entries of the vocabulary", "词表大小"), SHARE,
             ),
             Table(
                 Words("Each size, and this model's own last", "各种大小，最后一行为本模型"),
-                [Words("entries", "词表大小"), Words("bytes a token", "每词元字节数"), Words("share", "占比")], rows,
+                [Words("entries", "词表大小"), Words("bytes a token", "每词元字节数"), SHARE], rows,
             ),
         ],
-        names={"bytes": "字节", "share": "占比"}, data={"sizes": sizes, "rows": rows, "gains": gains},
+        data={"sizes": sizes, "rows": rows, "gains": gains},
     )  # fmt: skip
 
 
@@ -97,6 +97,7 @@ def _lengths(tokenizer: object, texts: list[str]) -> np.ndarray:
     return np.array([max(1, len(ids)) for ids in tokenizer.encode_batch(texts)], np.float64)  # type: ignore[attr-defined]
 
 
+BYTES, SHARE = Words("bytes", "字节"), Words("share", "占比")
 VOCABULARY = Claim(
     "vocabulary",
     title=Words("A vocabulary trades size for length", "词表大小与文本长度的权衡"),
