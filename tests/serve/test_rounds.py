@@ -108,3 +108,51 @@ def test_who_leaves_makes_room(pool):
         await first
 
     asyncio.run(main())
+
+
+def test_who_has_just_left_takes_no_place_along(pool):
+    """S3: where a place becomes free in the moment in which a client leaves, before that client is woken, the next has
+    its turn, be it of the same client; and where nobody is left, the place is free."""
+
+    async def main():
+        rounds, done = Rounds(1, 9, 2), []
+
+        def ask(client, number):
+            return asyncio.ensure_future(rounds.run(client, pool, lambda: done.append((client, number))))
+
+        await rounds._turn("z")  # the place is taken
+        leaves, *rest = ask("a", 0), ask("a", 1), ask("b", 0)
+        await asyncio.sleep(0)
+        leaves.cancel()
+        rounds._leave()
+        await asyncio.gather(*rest)
+        assert done == [("a", 1), ("b", 0)]
+        await until(lambda: rounds._free)
+        await rounds._turn("z")
+        last = ask("a", 2)
+        await asyncio.sleep(0)
+        last.cancel()
+        rounds._leave()
+        assert rounds._free == 1
+        assert await rounds.run("b", pool, int) == 0
+
+    asyncio.run(main())
+
+
+def test_who_has_just_left_makes_room(pool):
+    """S2: in a full line a client that leaves, but was not woken yet, gives its place to another, and nobody is told to
+    come again."""
+
+    async def main():
+        rounds = Rounds(1, 3, 2)
+        await rounds._turn("z")  # the place is taken
+        *asked, leaves = (asyncio.ensure_future(rounds.run("a", pool, int)) for _ in range(3))
+        await asyncio.sleep(0)
+        leaves.cancel()
+        # it is not a task of its own, which would begin after the other was woken
+        other = rounds.run("b", pool, int)
+        asyncio.get_running_loop().call_soon(rounds._leave)
+        assert await other == 0
+        assert await asyncio.gather(*asked) == [0, 0]
+
+    asyncio.run(main())

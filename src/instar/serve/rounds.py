@@ -19,7 +19,11 @@ RETRY = 2  # seconds; what is done here takes moments
 
 
 class Rounds:
-    """Give it work from one event loop. waiting: pieces of work that wait for their turn."""
+    """Give it work from one event loop. waiting: pieces of work that wait for their turn.
+
+    Whoever is cancelled while it waits is woken only later in the loop's round: until then its turn stands in the line,
+    is over, and can be told nothing.
+    """
 
     def __init__(self, places: int, most: int, seconds: float) -> None:
         """places: pieces of work that are done at a time; most: that wait; seconds: for one piece, its wait
@@ -73,7 +77,8 @@ class Rounds:
             raise busy(RETRY)
         turn = self._lines[longest][-1]
         self._forget(longest, turn)
-        turn.set_exception(busy(RETRY))
+        if not turn.done():  # else whoever it was has just left, which makes as much room
+            turn.set_exception(busy(RETRY))
 
     def _forget(self, client: str, turn: asyncio.Future[None]) -> None:
         line = self._lines.get(client, deque())
@@ -83,16 +88,19 @@ class Rounds:
                 del self._lines[client]
 
     def _leave(self) -> None:
-        """A place is free: the next client has its turn, and then goes behind the others."""
-        if not self._lines:
-            self._free += 1
-            return
-        client, line = next(iter(self._lines.items()))
-        line.popleft().set_result(None)
-        if line:
-            self._lines.move_to_end(client)
-        else:
-            del self._lines[client]
+        """A place is free: the next client that has not left has its turn, and then goes behind the others."""
+        while self._lines:
+            client, line = next(iter(self._lines.items()))
+            turn = line.popleft()
+            waits = not turn.done()
+            if not line:
+                del self._lines[client]
+            elif waits:
+                self._lines.move_to_end(client)
+            if waits:
+                turn.set_result(None)
+                return
+        self._free += 1
 
     def _done(self, doing: asyncio.Future[T]) -> None:
         if not doing.cancelled():
