@@ -45,8 +45,9 @@ def test_differences_by_hand():
     assert found.arrays["one/p"].tolist() == [0.5, 0.25]
     assert found.arrays["other/p"].tolist() == [0.25, 0.375]
     assert found.data["names"] == ["sft", "dpo"]
-    told = [note.en for note in found.notes if "Largest" in note.en]
-    assert told == ["Largest (and mean) |difference|, of ids the share that differs: p 0.25 (0.188); ids 25.0%."]
+    (told,) = [note for note in found.notes if "Largest" in note.en]
+    assert told.en.endswith("of ids the share that differs: probabilities 0.25 (0.188); token ids 25.0%.")
+    assert told.zh.endswith("：概率 0.25（0.188）；词元编号 25.0%。")
     alone = compare(one, one, NAMES).data["differences"]
     assert alone == {"p": {"largest": 0.0, "mean": 0.0}, "ids": {"differ": 0.0}}
 
@@ -222,7 +223,9 @@ def test_other_things_are_not_subtracted():
     assert found.data["apart"] == ["heads", "plane", "steps"]
     assert found.arrays["difference/steps"].tolist() == [-2]
     assert "difference/heads" not in found.arrays
-    assert any("Not subtracted: heads, plane, steps. of other tokens" in note.en for note in found.notes)
+    (kept,) = [note for note in found.notes if "Not subtracted" in note.en]
+    assert kept.en == "Not subtracted: heads, plane of the embeddings, steps. of other tokens"
+    assert kept.zh == "未求差：各头、嵌入的平面投影、steps。属于不同词元"
     assert compare(said(4, [], **numbers), said(4, [], **numbers), NAMES, same_source=False).data["differences"] == {}
 
 

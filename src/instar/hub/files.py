@@ -26,7 +26,7 @@ from ..model.quantized import quantized, settle
 from ..model.transformer import Transformer
 from .configs import CONFIG, LIMIT, read_config
 from .families import Family, config_to_hf, foreign_names, layout_of
-from .headers import Header, read_headers
+from .headers import BUFFERS, Header, read_headers
 from .layout import join, shape_of, split
 from .memory import free_bytes
 from .packed import Packed, packed_config, packed_tensors, read_grid
@@ -36,8 +36,6 @@ from .sentences import sentence_files
 GENERATION = "generation_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".bin.index.json")
 INDEX_LIMIT = 16 << 20  # bytes of the index of a model in many files
-# Buffers that old files carry along; they are recomputed.
-BUFFERS = (".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq")
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 

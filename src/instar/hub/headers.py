@@ -21,6 +21,8 @@ SIZES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
     "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
+# Endings of buffers that old files carry along; they are recomputed.
+BUFFERS = (".attn.bias", ".attn.masked_bias", "rotary_emb.inv_freq")
 _KEYS = {"dtype", "shape", "data_offsets"}
 _PREFIX = 8
 

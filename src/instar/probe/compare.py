@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import called
 from .panel import (
     About,
     Array,
@@ -348,25 +349,40 @@ def _notes(
             "两者读到的源文本词元不同，因此只并列，不求差。",
         ))  # fmt: skip
     for why in dict.fromkeys(apart.values()):
-        listed = ", ".join(name for name, said in apart.items() if said == why)
-        notes.append(Words(f"Not subtracted: {listed}. {why.en}", f"未求差：{listed}。{why.zh}"))
+        en, zh = _listed([name for name, said in apart.items() if said == why])
+        notes.append(Words(f"Not subtracted: {en}. {why.en}", f"未求差：{zh}。{why.zh}"))
     shapes = [
         name for name in one.arrays if name in other.arrays and one.arrays[name].shape != other.arrays[name].shape
         and name not in apart
     ]  # fmt: skip
     if shapes and not notes:
-        listed = ", ".join(shapes)
+        en, zh = _listed(shapes)
         notes.append(Words(
-            f"Of other shapes in the two, and therefore without a difference: {listed}.",
-            f"两者形状不同、因此不求差的有：{listed}。",
+            f"Of other shapes in the two, and therefore without a difference: {en}.",
+            f"两者形状不同、因此不求差的有：{zh}。",
         ))  # fmt: skip
     if differences:
-        told = "; ".join(
-            f"{name} {one['differ']:.1%}" if "differ" in one else f"{name} {one['largest']:.3g} ({one['mean']:.3g})"
-            for name, one in list(differences.items())[:TOLD]
-        ) + ("; …" if len(differences) > TOLD else "")
+        told = [_differing(name, one) for name, one in differences.items()]
+        more = "; …" if len(told) > TOLD else ""
+        en, zh = ("; ".join(one.en for one in told[:TOLD]), "；".join(one.zh for one in told[:TOLD]))
         notes.append(Words(
-            f"Largest (and mean) |difference|, of ids the share that differs: {told}.",
-            f"差的绝对值：最大值（均值）；若是词元编号，则为不同者所占的比例：{told}。",
+            f"Largest (and mean) |difference|, of ids the share that differs: {en}{more}.",
+            f"差的绝对值：最大值（均值）；若是词元编号，则为不同者所占的比例：{zh}{more.replace('; ', '；')}。",
         ))  # fmt: skip
     return notes
+
+
+def _listed(names: Sequence[str]) -> Words:
+    """Arrays, as a sentence calls them."""
+    words = [called(name) for name in names]
+    return Words(", ".join(one.en for one in words), "、".join(one.zh for one in words))
+
+
+def _differing(name: str, one: dict[str, float]) -> Words:
+    """Example: attention weights 0.882 (0.0582)"""
+    words = called(name)
+    zh = words.zh if words.zh.endswith("）") else f"{words.zh} "
+    if "differ" in one:
+        return Words(f"{words.en} {one['differ']:.1%}", f"{zh}{one['differ']:.1%}")
+    largest, mean = f"{one['largest']:.3g}", f"{one['mean']:.3g}"
+    return Words(f"{words.en} {largest} ({mean})", f"{zh}{largest}（{mean}）")

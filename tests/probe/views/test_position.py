@@ -1,5 +1,7 @@
 """The view of positions."""
 
+import re
+
 import pytest
 
 from instar.config.options.inspecting import InspectOptions
@@ -24,6 +26,8 @@ def test_green_on_every_scheme_and_shape(subject_of, shape, positions):
     assert panel.green, panel.checks
     names = {check.name for check in panel.checks}
     turns = positions.startswith("sin") or positions == "rotary"
+    assert panel.title.en == f"Positions: {positions}"
+    assert not re.search("[a-z]{3}", panel.title.zh), panel.title.zh
     even = {"toeplitz"} if turns or positions in ("t5", "alibi") else set()
     assert names == {"set"} | even | ({"shift"} if turns else set())
     assert panel.data["order"]["reordered"]

@@ -1,6 +1,7 @@
 """The view of probes."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -51,6 +52,8 @@ def test_curves_beside_their_controls(subject):
     assert [type(figure) for figure in panel.figures] == [Lines, Lines, Bars, Table, Cells]
     assert "entity" not in panel.figures[1].series
     assert panel.figures[3].rows[0][6:8] == ("–", "–")
+    assert re.fullmatch(r"0\.\d{3}（0\.\d{3} 至 \d\.\d{3}）", panel.figures[3].rows[0][5].zh)
+    assert re.findall(r"(?:^|；)(\w+)：", panel.figures[3].note.zh) == ["实体", "角色", "关系", "意图"]
     assert any("no control" in note.en for note in panel.notes)
     assert len(panel.figures[-1].columns) == len(subject.tokens)
     assert panel.data["left_out"] > 0

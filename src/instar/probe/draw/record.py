@@ -13,7 +13,7 @@ import numpy as np
 from ..panel import NOWHERE, Array, Heading, Panel, Words
 
 MOST_NUMBERS = 300_000  # of the arrays, and of the figures, of a panel; more stand in safetensors alone
-ELSEWHERE = "too many numbers for JSON; write the view with --format safetensors"
+ELSEWHERE = "too many numbers for JSON; write the view as safetensors"
 
 
 def record(panel: Panel) -> dict[str, Any]:
@@ -67,6 +67,8 @@ def finite(value: Any) -> Any:
 def _fields(figure: Any, whole: bool) -> dict[str, Any]:
     assert is_dataclass(figure)
     found = {field.name: getattr(figure, field.name) for field in fields(figure)}
+    if "series" in found:  # whose keys, being JSON's, are of one language
+        found["names"] = list(found["series"])
     return {
         name: _array(value, whole) if isinstance(value, np.ndarray) and not whole else finite(value)
         for name, value in found.items()

@@ -81,8 +81,8 @@ MEANT = Words(
     "份额只说明该方法怎样拆分 logit；可信程度看它与遮挡法的等级相关系数，遮挡法真正改动文本再看结果。",
 )
 UNREFEREED = Words(
-    f"The text has more than {REFEREED} tokens; it is not occluded one by one unless --method occlusion asks for it.",
-    f"文本超过 {REFEREED} 个词元，不逐个遮挡；需要时请用 --method occlusion。",
+    f"The text has more than {REFEREED} tokens; it is not occluded one by one unless occlusion is the method.",
+    f"文本超过 {REFEREED} 个词元，除非方法选为遮挡，否则不逐个遮挡。",
 )
 JUMPING = Words(
     "Each token takes a few experts, and which ones changes at a stroke on the way from the baseline; gradients see "

@@ -29,9 +29,8 @@ SHOWN = 40  # tokens of a text that an error shows
 LEFT_OUT = {
     "zero": Words(
         "Each head alone says nothing at any place (zero ablation), which later layers may never have met; "
-        "--ablation mean lets it say its mean over the text.",
-        "逐个让注意力头在所有位置输出 0（零消融），后面的层可能从未见过这种情况；"
-        "--ablation mean 则让它输出在全文上的平均值。",
+        "with ablation by the mean it says its mean over the text.",
+        "逐个让注意力头在所有位置输出 0（零消融），后面的层可能从未见过这种情况；均值消融则让它输出在全文上的平均值。",
     ),
     "mean": Words(
         "Each head alone says its mean over the text at every place (mean ablation): what it says of one place is "
@@ -52,8 +51,9 @@ PATCHED = Words(
     "0 表示差异毫未恢复，1 表示完全恢复（Vig 等 2020；Meng 等 2022）。",
 )
 ASIDE = Words(
-    "Own places carry the difference only once cross-attention has brought it; --side encoder patches the source.",
-    "交叉注意力把差异带来之后，解码器自身的位置才会承载它；--side encoder 可修补源文一侧。",
+    "Own places carry the difference only once cross-attention has brought it; on the side "
+    "of the encoder the source is patched.",
+    "交叉注意力把差异带来之后，解码器自身的位置才会承载它；选编码器一侧，则修补源文。",
 )
 ONE_LAYER = Words(
     f"More than {MOST_RUNS:,} passes over heads, or {MOST_TOKENS:,} tokens in them: only the layer asked about is "

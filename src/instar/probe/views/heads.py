@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...config import InputError
+from ..arrays import READ, SCORES
 from ..capture import Seam, Side
 from ..checks import no_hooks, rows_add_up, values_give_output, watched_is_unwatched, widest
 from ..copying import trace_gap
@@ -23,16 +24,6 @@ from .lifted import lift_of
 
 ROWS = 64  # of the table
 MOST = 1024  # tokens of a text that are read
-NAMES = {
-    "previous": Words("previous token", "前一词元"),
-    "next": Words("next token", "后一词元"),
-    "offset": Words("fixed offset", "固定偏移"),
-    "positional": Words("positional", "按位置"),
-    "duplicate": Words("duplicate token", "重复词元"),
-    "induction": Words("induction", "归纳"),
-    "copying": Words("copying", "复制"),
-    "rare": Words("rare token", "罕见词元"),
-}
 IDLE = Words("idle here", "此处空闲")
 NOTHING = Words("", "")
 CHANCE = Words(
@@ -45,11 +36,11 @@ TRACE = Words(
 )
 RULE = Words(
     "A label needs a score of 0.4, without the sink, and 5 times its chance; positional 0.9. A head may have several, "
-    "or none: most do nothing so simple. A narrow test does not tell all that a head does; --view effects shows what "
-    "is lost without it.",
+    "or none: most do nothing so simple. A narrow test does not tell all that a head does; the view effects shows "
+    "what is lost without it.",
     "标签要求去除汇聚点后的得分不低于 0.4，且不低于随机水平的 5 倍；「按位置」要求 0.9。一个头可以有多个标签，"
     "也可以没有：多数头做的事并不这样简单，单项测试也不能说明一个头的全部作用。"
-    "去掉一个头会失去什么，见 --view effects。",
+    "去掉一个头会失去什么，见视图 effects。",
 )
 RANDOM = Words(
     "On random tokens said twice, [begin] r1 .. rn r1 .. rn, a head can match, and knows nothing of the language.",
@@ -95,7 +86,7 @@ def heads(look: Look) -> Panel:
         except InputError as error:
             why = why_not(error)
             reasons.append(why)
-            notes.append(Words(f"Not measured on {_WHERE[name].en}: {why.en}", f"{_WHERE[name].zh}上未测量：{why.zh}"))
+            notes.append(Words(f"Not measured on {READ[name].en}: {why.en}", f"{READ[name].zh}上未测量：{why.zh}"))
     if not found:
         raise Unfit(Words("; ".join(why.en for why in reasons), "；".join(why.zh for why in reasons)))
     for name, one in found.items():
@@ -130,9 +121,6 @@ def shortened(look: Look) -> tuple[Look, bool]:
         return look, False
     short = replace(subject, tokens=subject.tokens[:MOST], source=subject.source[:MOST])
     return Look(short, look.ask), True
-
-
-_WHERE = {"random": Words("random tokens", "随机词元"), "text": Words("this text", "此文本")}
 
 
 def _rows(look: Look, found: dict[str, HeadProfile]) -> list[dict[str, Any]]:
@@ -193,7 +181,7 @@ def _figures(found: dict[str, HeadProfile], rows: list[dict[str, Any]]) -> list[
     where, text = list(found.items())[-1]
     layers, heads = text.idle.shape
     places = [str(layer) for layer in range(layers)], [str(head) for head in range(heads)]
-    on = _WHERE[where]
+    on = READ[where]
     for name, title in (
         ("sink", Words(f"What the sink takes on {on.en}", f"{on.zh}上汇聚点所占份额")),
         ("entropy", Words(f"Entropy on {on.en}, 1 is everywhere alike", f"{on.zh}上的熵，1 为处处均匀")),
@@ -205,7 +193,7 @@ def _figures(found: dict[str, HeadProfile], rows: list[dict[str, Any]]) -> list[
 def _table(found: dict[str, HeadProfile], rows: list[dict[str, Any]]) -> Table:
     """Sorted by the leading score, which stands beside its chance."""
     columns = [Words("head", "头")]
-    columns += [Words(f"labels on {_WHERE[name].en}", f"{_WHERE[name].zh}上的标签") for name in found]
+    columns += [Words(f"labels on {READ[name].en}", f"{READ[name].zh}上的标签") for name in found]
     columns += [
         Words("leading score", "主要得分"), Words("score", "得分"), Words("chance", "随机水平"),
         Words("score on this text", "此文本得分"), Words("strongest pair", "最强的一对"),
@@ -249,7 +237,7 @@ def _parted(label: str) -> tuple[str, int]:
 
 def _named(name: str, offset: int) -> Words:
     if name != "offset":
-        return NAMES[name]
+        return SCORES[name]
     where = (
         Words(f"{offset} back", f"前第 {offset} 个") if offset >= 0 else Words(f"{-offset} ahead", f"后第 {-offset} 个")
     )
@@ -263,7 +251,7 @@ def _best(main: HeadProfile) -> Bars:
     return Bars(
         Words("The best head of each score", "每项得分最高的头"),
         [
-            Words(f"{NAMES[name].en} {layer}.{head}", f"{NAMES[name].zh} {layer}.{head}")
+            Words(f"{SCORES[name].en} {layer}.{head}", f"{SCORES[name].zh} {layer}.{head}")
             for name, (_, layer, head) in zip(names, best)
         ],
         {
@@ -284,9 +272,8 @@ def _scatter(main: HeadProfile) -> Scatter:
         for layer, head in np.ndindex(main.idle.shape)
         if np.isfinite([main.scores[name][layer, head] for name in (x, y)]).all()
     ]
-    axes = NAMES | {"entropy": Words("entropy", "熵"), "sink": Words("sink", "汇聚点")}
-    title = Words(f"{axes[x].en} and {axes[y].en}", f"{axes[x].zh}与{axes[y].zh}")
-    return Scatter(title, points, axes[x], axes[y])
+    title = Words(f"{SCORES[x].en} and {SCORES[y].en}", f"{SCORES[x].zh}与{SCORES[y].zh}")
+    return Scatter(title, points, SCORES[x], SCORES[y])
 
 
 def _checks(look: Look, sinks: Tensor, found: dict[str, HeadProfile], entities: Tensor | None) -> list[Check]:
@@ -333,12 +320,12 @@ def _blind(name: str, one: HeadProfile) -> list[Words]:
     notes = []
     for layers in {tuple(found) for found in by_score.values() if found}:
         scores = [score for score, found in by_score.items() if tuple(found) == layers]
-        numbers, where = ", ".join(map(str, layers)), _WHERE[name]
-        named = "、".join(NAMES[score].zh for score in scores)
+        numbers, where = ", ".join(map(str, layers)), READ[name]
+        named = "、".join(SCORES[score].zh for score in scores)
         notes.append(
             Words(
                 f"Layers {numbers} look back through a window that holds nothing to score on {where.en}: "
-                f"{', '.join(scores)}.",
+                f"{', '.join(SCORES[score].en for score in scores)}.",
                 f"第 {numbers} 层只看一个窗口，在{where.zh}上无从测量：{named}。",
             )
         )

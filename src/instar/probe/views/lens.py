@@ -36,9 +36,9 @@ ENCODER = Words(
 )
 NEAREST = Words(f"The grid shows {NEAR} places near the one asked about.", f"网格只画所问位置附近的 {NEAR} 个位置。")
 PART = Words(
-    "The text is long for so large a model: the lens reads the places of the grid alone; --format json or safetensors "
-    "takes all.",
-    "对这样大的模型而言文本较长：透镜只读取网格中的位置；用 --format json 或 safetensors 可得到全部位置。",
+    "The text is long for so large a model: the lens reads the places of the grid alone; written as JSON or "
+    "safetensors, it takes all.",
+    "对这样大的模型而言文本较长：透镜只读取网格中的位置；写成 JSON 或 safetensors 则包含全部位置。",
 )
 LAST = Words("the last row of the lens is the model's own logits", "透镜的最后一行就是模型自己的 logits")
 EXIT = Words(

@@ -19,8 +19,8 @@ from ..spans import Span, held, spans
 
 NAMED = 12  # entities that a note names
 NONE = Words(
-    "No entity shows in the writing of this text; name some with --entities.",
-    "此文本从写法上看不出实体；可用 --entities 指明。",
+    "No entity shows in the writing of this text; entities can be named.",
+    "此文本从写法上看不出实体；可以指明实体。",
 )
 ENTITIES, RANDOM = Words("entities", "实体"), Words("random spans", "随机片段")
 

@@ -59,13 +59,29 @@ def _chosen(look: Look) -> Panel:
     return Panel("next", TITLE, data, arrays, _pictures(subject, choice, look.ask.top), checks, notes)
 
 
+CHOSEN = {
+    "greedy": "贪心", "temperature": "温度", "top k": "top-k", "top p": "top-p", "min p": "min-p",
+    "repetition penalty": "重复惩罚", "presence penalty": "存在惩罚", "frequency penalty": "频率惩罚",
+    "no repeat ngram size": "禁止重复 n 元组", "min new tokens": "最少词元数",
+}  # fmt: skip
+
+
 def heeded(options: SamplingOptions, seed: int) -> Words:
     """How tokens were chosen, as `instar generate` tells it."""
     how = describe(options)
+    said = "，".join(_setting(part) for part in how.split(", "))
     return Words(
-        f"Chosen by: {how}; seed {seed}. Unless told otherwise, `instar generate` and this view draw alike.",
-        f"选取方式：{how}；种子 {seed}。不另行指定时，`instar generate` 与本视图的采样方式相同。",
+        f"Chosen by: {how}; seed {seed}. Unless told otherwise, generation and this view draw alike.",
+        f"选取方式：{said}；种子 {seed}。不另行指定时，生成与本视图的采样方式相同。",
     )
+
+
+def _setting(part: str) -> str:
+    """A part of `describe` in Chinese. Example: "temperature 0.8" -> "温度 0.8" """
+    for name, said in CHOSEN.items():
+        if part == name or part.startswith(f"{name} "):
+            return said + part[len(name) :]
+    return part
 
 
 def _upto(look: Look) -> Subject:

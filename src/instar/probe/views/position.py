@@ -50,6 +50,11 @@ ABOUT = {
         "不提供位置信息；只有因果掩码从第二层起透露顺序。",
     ),
 }
+# the schemes' names in Chinese
+CALLED = {
+    "sinusoidal": "正弦位置编码", "rotary": "旋转位置编码", "learned": "可学习的位置编码", "t5": "相对位置偏置（T5）",
+    "alibi": "线性偏置（ALiBi）", "none": "无",
+}  # fmt: skip
 SETS = Words(
     "Without positions attention sees a set: the first causal layer cannot tell two orders of the same tokens with the "
     "same last one, deeper ones can, for the mask leaks order; an encoder never can.",
@@ -100,7 +105,7 @@ def position(look: Look) -> Panel:
     )
     return Panel(
         "position",
-        Words(f"Positions: {base.kind}", f"位置：{base.kind}"),
+        Words(f"Positions: {base.kind}", f"位置：{CALLED[name]}"),
         data,
         arrays if base.what != "none" else {},
         figures,

@@ -4,15 +4,16 @@ down, beside what it would learn by heart."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from ..annotated import TASKS, Read, examples, spoken, stories
+from ..annotated import TASKS, examples, spoken, stories
 from ..linear import Probes, by_row, features_of, planted, stream_of
 from ..look import Look
 from ..panel import Bars, Cells, Check, Figure, Lines, Panel, Table, Unfit, Words
+from ..subject import Subject
 from .attention import told as tokens_told
 from .parts import named_rows
 
@@ -44,6 +45,7 @@ CLASSES = {
     "acts": Words("acts", "施事"), "acted on": Words("acted on", "受事"), "cause": Words("cause", "因果"),
     "contrast": Words("contrast", "转折"), "intent": Words("intent", "打算"), "none": Words("none", "无"),
 }  # fmt: skip
+SHORT = {"entity": "实体", "role": "角色", "relation": "关系", "intent": "意图"}  # the tasks' names in Chinese
 DISJOINT = Words("no word or story is trained on and tested on", "训练与测试没有共同的词或故事")
 MINIMUM = Words("each probe stands at the minimum of its loss", "每个探针都在其损失的最小处")
 PLANTED = Words("a label planted in the states is found", "植入状态中的标签能被找到")
@@ -63,24 +65,18 @@ def probes(look: Look) -> Panel:
             "probes read stories, and the model has no tokenizer at hand; give a folder that has one",
             "探针要读故事，而此模型没有分词器；请给出带分词器的文件夹",
         ))  # fmt: skip
-    read, long = stories(subject.model, subject.tokenizer, STORIES)
-    asked = {name: examples(task, read, MOST) for name, task in TASKS.items()}
-    # each story is read once for all tasks
-    states = features_of(subject.model, [example for group in asked.values() for example in group], stream_of)
-    features = dict(zip(asked, states.split([len(group) for group in asked.values()], 1)))
-    found = {name: by_row(features[name], asked[name]) for name in asked}
-    missed = 1 - planted(features["role"][0], asked["role"])
+    if "probes" not in look.known:
+        look.known["probes"] = _fitted(subject)
+    count, long, found, missed, bounds, centres = look.known["probes"]
     tokens = subject.source or subject.tokens
     rows = stream_of(subject.model, [token.id for token in tokens]).float()
     chances = torch.stack([probe(row).softmax(-1) for probe, row in zip(found["entity"].fitted, rows)])
     said = chances.argmax(-1)
-    bounds = {name: probes.interval(lambda probes: probes.accuracy) for name, probes in found.items()}
-    centres = {name: (probes.gravity(), *probes.interval(Probes.gravity)) for name, probes in found.items()}
     labels = _rows(len(rows))
     data: dict[str, Any] = {
         "tokens": tokens_told(tokens),
         "rows": labels,
-        "stories": len(read),
+        "stories": count,
         "left_out": long,
         "languages": list(spoken(subject.tokenizer)),
         "tasks": [
@@ -121,7 +117,33 @@ def probes(look: Look) -> Panel:
             [tokens[place].piece for place in near],
         ),
     ]  # fmt: skip
-    return Panel("probes", TITLE, data, arrays, figures, _checks(found, missed), _notes(look, found, read, long))
+    return Panel("probes", TITLE, data, arrays, figures, _checks(found, missed), _notes(look, found, count, long))
+
+
+class _Fitted(NamedTuple):
+    """What is the same for every text. stories, long: stories that were read, and left out; missed: of a planted label;
+    bounds, centres: by task, with their intervals."""
+
+    stories: int
+    long: int
+    found: dict[str, Probes]
+    missed: float
+    bounds: dict[str, tuple[Any, ...]]
+    centres: dict[str, tuple[Any, ...]]
+
+
+def _fitted(subject: Subject) -> _Fitted:
+    assert subject.tokenizer is not None
+    read, long = stories(subject.model, subject.tokenizer, STORIES)
+    asked = {name: examples(task, read, MOST) for name, task in TASKS.items()}
+    # each story is read once for all tasks
+    states = features_of(subject.model, [example for group in asked.values() for example in group], stream_of)
+    features = dict(zip(asked, states.split([len(group) for group in asked.values()], 1)))
+    found = {name: by_row(features[name], asked[name]) for name in asked}
+    missed = 1 - planted(features["role"][0], asked["role"])
+    bounds = {name: probes.interval(lambda probes: probes.accuracy) for name, probes in found.items()}
+    centres = {name: (probes.gravity(), *probes.interval(Probes.gravity)) for name, probes in found.items()}
+    return _Fitted(len(read), long, found, missed, bounds, centres)
 
 
 def class_of(name: str) -> Words:
@@ -184,18 +206,21 @@ def _table(
         rows.append((
             TASKS[name].title, _listed(probes.classes), len(probes.groups), round(probes.majority, 3),
             named_rows(labels)[best],
-            f"{probes.accuracy[best]:.3f} ({low:.3f} to {high:.3f})", *(
+            Words(
+                f"{probes.accuracy[best]:.3f} ({low:.3f} to {high:.3f})",
+                f"{probes.accuracy[best]:.3f}（{low:.3f} 至 {high:.3f}）",
+            ), *(
                 round(float(x[best]), 3) if np.isfinite(x[best]) else "–" for x in (probes.control, probes.selectivity)
             ), *(_number(end) for end in centres[name][:1]),
         ))  # fmt: skip
     columns = (
         Words("task", "任务"), Words("classes", "类别"), Words("tested", "测试数"), Words("majority", "多数类"),
-        Words("best layer", "最佳层"), Words("accuracy (95 %)", "准确率 (95 %)"), Words("control", "对照"),
+        Words("best layer", "最佳层"), Words("accuracy (95 %)", "准确率（95 %）"), Words("control", "对照"),
         Words("selectivity", "选择性"), Words("centre of gravity", "重心"),
     )  # fmt: skip
     note = Words(
         "; ".join(f"{name}: {TASKS[name].about.en}" for name in found),
-        "；".join(f"{name}：{TASKS[name].about.zh}" for name in found),
+        "；".join(f"{SHORT[name]}：{TASKS[name].about.zh}" for name in found),
     )
     return Table(Words("Each task where it is read best", "每个任务读得最好的一层"), columns, rows, note)
 
@@ -210,7 +235,7 @@ def _checks(found: dict[str, Probes], missed: float) -> list[Check]:
     ]
 
 
-def _notes(look: Look, found: dict[str, Probes], read: list[Read], long: int) -> list[Words]:
+def _notes(look: Look, found: dict[str, Probes], count: int, long: int) -> list[Words]:
     assert look.subject.tokenizer is not None
     codes = ", ".join(spoken(look.subject.tokenizer))
     notes = [
@@ -218,8 +243,8 @@ def _notes(look: Look, found: dict[str, Probes], read: list[Read], long: int) ->
         *([WITHOUT] if any(np.isnan(probes.control).all() for probes in found.values()) else []),
         CENTRE,
         Words(
-            f"Trained and tested on {len(read)} stories of the world ({codes}); the text itself trains nothing.",
-            f"用世界里的 {len(read)} 个故事（{codes}）训练和测试；本文不参与训练。",
+            f"Trained and tested on {count} stories of the world ({codes}); the text itself trains nothing.",
+            f"用世界里的 {count} 个故事（{codes}）训练和测试；本文不参与训练。",
         ),
     ]
     if long:
