@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -53,14 +53,16 @@ class Searched:
 
 def searching(options: SamplingOptions) -> tuple[SamplingOptions, list[Words]]:
     """The same as a beam search, and what it does not heed of them. Raises InputError for a figure out of range."""
+    # what `generate` draws by where nobody says otherwise was not asked for
+    usual, plain = InspectOptions().sampling, SamplingOptions("beam")
     if options.strategy == "beam":
+        unasked = [name for name in unheeded(options) if getattr(options, name) == getattr(usual, name)]
+        options = replace(options, **{name: getattr(plain, name) for name in unasked})
         check(options)
         return options, []
     names = (*BEAMING, "min_new_tokens", "max_new_tokens")
     found = SamplingOptions("beam", **{name: getattr(options, name) for name in names})
     check(found)
-    # what `generate` draws by where nobody says otherwise was not asked for
-    usual = InspectOptions().sampling
     asked = {name: value for name, value in vars(options).items() if value != getattr(usual, name)}
     lost = unheeded(SamplingOptions(**{**asked, "strategy": "beam"}))
     if not lost:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from .look import Look
 from .panel import NOWHERE, Check, Heading, Panel, Words, why_not
 from .subject import Subject, read, read_ids, within
 from .views import VIEWS
-from .views.attention import told
+from .views.attention import told as tokens_told
 
 Pair = tuple[Transformer, Tokenizer | None]
 ALL = "all"
@@ -167,22 +167,49 @@ def look_at(
 ) -> Inspection:
     """`inspect` once everything is at hand. other: the same model means the one with its adapters off; done: called
     with 1 for each view of each model."""
+    look = look_of(one, ask)
+    beside = None
+    if other is not None:
+        with _named(names[1]):
+            beside = beside_of(look, other)
+    return seen(look, views, beside, names, done)
+
+
+def look_of(one: Pair, ask: InspectOptions) -> Look:
+    """What is asked of one model, before anything is computed. Raises InputError for what cannot be."""
     check_numbers(ask)
     check_shape(one[0].config, ask)
-    look = Look(subject_of(*one, ask), ask)
-    panels, left_out = _panels(look, views, done)
-    name = "" if names[0] == THIS else names[0]
-    if other is None:
-        return Inspection(tuple(panels.values()), heading_of(look.subject, ask, left_out, name), ask.language)
-    if look.subject.source and other[0].config.encoder_layers:
+    return Look(subject_of(*one, ask), ask)
+
+
+def beside_of(look: Look, other: Pair) -> Look:
+    """The same question to another model, of the same words; the same model means the one with its adapters off. Raises
+    InputError."""
+    model, ask = other[0], look.ask
+    if look.subject.source and model.config.encoder_layers:
         ask = _same_words(look.subject, ask)
-    try:
-        check_shape(other[0].config, ask)
-        with using(other[0]) if other[0] is one[0] else nullcontext():
-            beside = Look(subject_of(*other, ask), ask)
-            second, missing = _panels(beside, views, done)
-    except InputError as error:
-        raise InputError(f"{names[1]}: {error}") from None
+    check_shape(model.config, ask)
+    with _bare(model, look):
+        return Look(subject_of(*other, ask), ask)
+
+
+def seen(
+    look: Look,
+    views: Sequence[str],
+    beside: Look | None = None,
+    names: tuple[str, str] = (THIS, "other"),
+    done: Callable[[int], None] = lambda more: None,
+    told: Callable[[Look, Panel], Panel] = lambda look, panel: panel,
+) -> Inspection:
+    """These views of a look, `proof` among them, by its pass, and held against another where there is one. told: what
+    is told of a panel, where whoever asks knows more of the model than the view does."""
+    panels, left_out = _panels(look, views, done, told)
+    name = "" if names[0] == THIS else names[0]
+    if beside is None:
+        heading = heading_of(look.subject, look.ask, left_out, name)
+        return Inspection(tuple(panels.values()), heading, look.ask.language)
+    with _named(names[1]), _bare(beside.subject.model, look):
+        second, missing = _panels(beside, views, done, told)
     left_out |= {
         view: Words(f"{names[1]}: {why.en}", f"{names[1]}：{why.zh}")
         for view, why in missing.items() if view not in left_out
@@ -194,10 +221,26 @@ def look_at(
     ]  # fmt: skip
     if not both:
         raise InputError(f"none of the views applies to both: {'; '.join(why.en for why in left_out.values())}")
-    return Inspection(tuple(both), heading_of(look.subject, ask, left_out, *names), ask.language)
+    return Inspection(tuple(both), heading_of(look.subject, beside.ask, left_out, *names), beside.ask.language)
 
 
-def _panels(look: Look, views: Sequence[str], done: Callable[[int], None]) -> tuple[dict[str, Panel], dict[str, Words]]:
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """What is wrong is wrong with this model."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def _bare(model: Transformer, look: Look) -> AbstractContextManager[None]:
+    """The model of a look beside itself is the one with its adapters off."""
+    return using(model) if model is look.subject.model else nullcontext()
+
+
+def _panels(
+    look: Look, views: Sequence[str], done: Callable[[int], None], told: Callable[[Look, Panel], Panel]
+) -> tuple[dict[str, Panel], dict[str, Words]]:
     """Those of the views; of `all` those that apply, and why the others do not."""
     everything = ALL in views
     _ = look.side, look.keys, look.layer, look.head, look.at  # what is wrong with all of them is told at once
@@ -205,7 +248,7 @@ def _panels(look: Look, views: Sequence[str], done: Callable[[int], None]) -> tu
     left_out: dict[str, Words] = {}
     for name in VIEWS if everything else views:
         try:
-            panels[name] = VIEWS[name](look)
+            panels[name] = told(look, proof(look) if name == PROOF else VIEWS[name](look))
         except InputError as error:
             if not everything:
                 raise
@@ -214,8 +257,13 @@ def _panels(look: Look, views: Sequence[str], done: Callable[[int], None]) -> tu
     if not panels:
         raise InputError(f"no view applies: {'; '.join(why.en for why in left_out.values())}")
     if look.ask.check:
-        panels[PROOF] = Panel(PROOF, WHOLE, {"tokens": told(look.subject.tokens)}, checks=all_checks(look))
+        panels[PROOF] = told(look, proof(look))
     return panels, left_out
+
+
+def proof(look: Look) -> Panel:
+    """What is proven of the whole pass, over all layers, heads and stacks."""
+    return Panel(PROOF, WHOLE, {"tokens": tokens_told(look.subject.tokens)}, checks=all_checks(look))
 
 
 def subject_of(model: Transformer, tokenizer: Tokenizer | None, ask: InspectOptions) -> Subject:

@@ -85,19 +85,21 @@ def ablated(
     side: str = "auto",
     which: Which = "self",
     each: bool = False,
+    apart: bool = False,
 ) -> Iterator[None]:
     """Without these (layer, head): their outputs are 0, or their mean over all places of what is read, which takes
     away what they say of one place and keeps what they say everywhere.
 
     side: auto (the decoder, or the only stack), encoder or decoder; which: the attention to the own text, or to the
-    source; each: row n of a batch of copies is without the n-th of them alone, and rows beyond are as they were.
+    source; each: row n of a batch of copies is without the n-th of them alone, and rows beyond are as they were; apart:
+    the mean is that of each text of a batch, and not of all, so that none changes with what stands beside it.
     Raises InputError for a head that does not exist.
     """
 
     def change(y: Tensor, where: Where) -> Tensor:
         if how == "zero":
             return y.new_zeros(())
-        return y.mean(2 if each else (0, 2), keepdim=True).expand(len(y), -1, -1, -1)[where]
+        return y.mean(2 if each or apart else (0, 2), keepdim=True).expand(len(y), -1, -1, -1)[where]
 
     with ExitStack() as hooks:
         stack = _side(model, side)

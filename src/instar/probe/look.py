@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
+
+from torch import Tensor
 
 from ..config import InputError
 from ..config.options.inspecting import InspectOptions
@@ -13,12 +16,25 @@ from .subject import Subject, Token
 
 @dataclass(frozen=True)
 class Look:
+    """known: what views found of the model itself, whatever it reads, and took long for: other looks at it, as long as
+    it stays the same, may be given it; pictures: of heads, by kind, stack, size and layer, which every question about
+    the same pass draws."""
+
     subject: Subject
     ask: InspectOptions
+    known: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    pictures: dict[tuple[str, str, str, int, int], Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def trace(self) -> Trace:
         return self.subject.capture()
+
+    def asked(self, ask: InspectOptions) -> Look:
+        """Another question about the same text, by the same pass where it has been run."""
+        look = replace(self, ask=ask)
+        if "trace" in vars(self):
+            vars(look)["trace"] = self.trace
+        return look
 
     @property
     def which(self) -> str:

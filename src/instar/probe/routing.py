@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
@@ -81,27 +81,29 @@ def sinks_among(keys: Sequence[Token], *, causal: bool) -> Tensor:
 
 
 @torch.no_grad()
-def norm_weighted(seam: Seam, attention: Attention, weights: Tensor | None = None) -> Tensor:
+def norm_weighted(
+    seam: Seam, attention: Attention, weights: Tensor | None = None, heads: Sequence[int] | None = None
+) -> Tensor:
     """How long what each head moves is: ||A_ij (x_j W_V) W_O|| of its slice of W_O (Kobayashi et al. 2020, equation 5)
     -> (B, H, T, S). Where a share is large and this is small, hardly anything is carried.
 
     The bias of W_V moves with the shares and is counted; that of W_O does not and is not. weights: the shares, where
-    they are at hand. What adapters add to W_O counts too.
+    they are at hand; heads: these alone. What adapters add to W_O counts too.
     """
-    weights = seam.weights() if weights is None else weights
-    lengths = [moved.norm(dim=-1) for moved in carried(seam.values(), attention)]  # H of (B, S)
+    weights = seam.weights(heads) if weights is None else weights
+    lengths = [moved.norm(dim=-1) for moved in carried(seam.values(), attention, heads)]  # H of (B, S)
     return weights * torch.stack(lengths, dim=1)[:, :, None, :].to(weights)
 
 
 @torch.no_grad()
-def carried(values: Tensor, attention: Attention) -> Iterator[Tensor]:
-    """Values of each head (B, H, S, E) through the head's own slice of the output layer -> H of (B, S, D), by the
-    module itself, whatever it is made of, and without its bias."""
+def carried(values: Tensor, attention: Attention, heads: Sequence[int] | None = None) -> Iterator[Tensor]:
+    """Values of each head (B, H, S, E) through the head's own slice of the output layer -> H of (B, S, D), or those of
+    some heads, by the module itself, whatever it is made of, and without its bias."""
     wide = torch.promote_types(values.dtype, torch.float32)
     with resting(attention):
         nothing = values.new_zeros(1, values.shape[1] * values.shape[3])
         bias = attention.out(nothing)[0].to(wide)
-        for head in range(values.shape[1]):
+        for head in range(values.shape[1]) if heads is None else heads:
             alone = torch.zeros_like(values)
             alone[:, head] = values[:, head]
             yield attention.out(alone.transpose(1, 2).flatten(2)).to(wide) - bias
@@ -116,12 +118,17 @@ def rollout(side: Side) -> list[Tensor]:
     """How much of each token stands in each place behind every layer, if streams were mixed as the mean of heads says
     and the residual kept half: R_l = (A_l + I) / 2 R_{l-1} (Abnar and Zuidema 2020, section 3) -> L of (B, T, T), rows
     that add up to 1. It was made for encoders, and knows nothing of values, norms and feed-forward layers."""
-    rolled: list[Tensor] = []
+    return list(rolling(side))
+
+
+def rolling(side: Side) -> Iterator[Tensor]:
+    """`rollout`, layer by layer, for whoever needs one of them and has no room for all."""
+    rolled: Tensor | None = None
     for seam in side.attended:
         mean = mean_weights(seam)
         step = (mean + torch.eye(mean.shape[-1], dtype=mean.dtype, device=mean.device)) / 2
-        rolled.append(step @ rolled[-1] if rolled else step)
-    return rolled
+        rolled = step if rolled is None else step @ rolled
+        yield rolled
 
 
 def small(weights: Tensor, px: int) -> Tensor:
@@ -138,17 +145,23 @@ def atlas(
     *,
     which: str = "self",
     sinks: Tensor | None = None,
+    layers: slice = slice(None),
+    watch: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Every head of a stack in a small picture -> (L, H, R, C), R and C at most px, of the first text. Layer by layer,
     so that never more than one layer's weights exist. side: the trace's own by default; which: `self` or `cross`;
-    sinks: leave these keys out (`sinkless`). Raises InputError for px below 1, and where there is no such attention."""
+    sinks: leave these keys out (`sinkless`); layers: some of them; watch: is called between parts of the work, and may
+    stop it by an exception. Raises InputError for px below 1, and where there is no such attention."""
     if px < 1:
         raise InputError(f"px={px}, wanted at least 1")
-    layers = []
-    for seam in (trace.own if side is None else side).seams(which):
-        parts = [small(part[0] if sinks is None else sinkless(part[0], sinks), px) for _, part in pieces(seam)]
-        layers.append(torch.cat(parts))
-    return torch.stack(layers)
+    found = []
+    for seam in (trace.own if side is None else side).seams(which)[layers]:
+        parts = []
+        for _, part in pieces(seam):
+            watch()
+            parts.append(small(part[0] if sinks is None else sinkless(part[0], sinks), px))
+        found.append(torch.cat(parts))
+    return torch.stack(found)
 
 
 def encode_shares(shares: Tensor) -> Tensor:

@@ -14,11 +14,20 @@ from ..config import InputError
 from ..config.options import SamplingOptions
 from ..infer.text import complete
 from ..model.transformer import Transformer
+from ..text.chat import Message
 from ..text.tokenizer import Tokenizer
 from ..text.vocabulary import display
 from .capture import Trace, capture
 
 MOST_TOKENS = 4096
+
+
+class TooLong(InputError):
+    """More tokens than a look may have. limit, got: tokens."""
+
+    def __init__(self, limit: int, got: int) -> None:
+        super().__init__(f"the text has {got:,} tokens; at most {limit:,} can be looked at; shorten it")
+        self.limit, self.got = limit, got
 
 
 class Token(NamedTuple):
@@ -106,13 +115,31 @@ def read(
     if target:
         raise InputError("found a target, and a model without an encoder; leave it out")
     if chat:
-        ids = tokenizer.chat([{"role": "user", "content": text}], add_generation_prompt=True).ids
-        _check(model, len(ids))
-        text = tokenizer.decode(ids)
-        tokens = _placed(tokenizer, ids, text)
-    else:
-        tokens = _document(model, tokenizer, text, ends=not config.causal)
-    return Subject(model, tokenizer, text, tokens)
+        return read_chat(model, tokenizer, [{"role": "user", "content": text}])
+    return Subject(model, tokenizer, text, _document(model, tokenizer, text, ends=not config.causal))
+
+
+def read_chat(model: Transformer, tokenizer: Tokenizer, messages: Sequence[Message]) -> Subject:
+    """Messages by the tokenizer's template, up to where the answer begins. Raises InputError for an encoder-decoder, a
+    tokenizer without a template, and too many tokens."""
+    if model.config.encoder_layers:
+        raise InputError("an encoder-decoder reads a source and holds no conversation; pass a text")
+    return read_said(model, tokenizer, tokenizer.chat(messages, add_generation_prompt=True).ids)
+
+
+def read_said(model: Transformer, tokenizer: Tokenizer, ids: Sequence[int], source: Sequence[int] = ()) -> Subject:
+    """`read_ids` of a model whose tokenizer is at hand, so that each id has its text. Raises InputError for ids that
+    the model does not have, and where there are none, or too many."""
+    config = model.config
+    ids = within("ids", ids, config.vocab_size)
+    source = within("ids", source, config.source_vocab_size or config.vocab_size)
+    _check(model, len(ids))
+    if source:
+        _check(model, len(source))
+    text, about = tokenizer.decode(ids), tokenizer.decode(source)
+    return Subject(
+        model, tokenizer, text, _placed(tokenizer, ids, text), about, _placed(tokenizer, source, about)
+    )  # fmt: skip
 
 
 def read_ids(model: Transformer, ids: Sequence[int], source: Sequence[int] = ()) -> Subject:
@@ -215,4 +242,4 @@ def _check(model: Transformer, count: int) -> None:
     if not count:
         raise InputError("the text is empty; there is nothing to look at")
     if count > longest:
-        raise InputError(f"the text has {count:,} tokens; at most {longest:,} can be looked at; shorten it")
+        raise TooLong(longest, count)

@@ -5,10 +5,10 @@ Nothing in the engine knows of it: what it hears is the head's output and what `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,13 +19,13 @@ from ..infer.answer import Answer
 from ..infer.engine import Engine
 from ..infer.prompt import check_speaks
 from ..infer.reader import resting
-from ..infer.request import Luck
+from ..infer.request import Event, Luck
 from ..infer.tune import kept_in
 from ..model.transformer import Transformer
 from .checks import limit
 from .choice import Choice, Chosen, State, choose
 from .panel import Unfit, Words
-from .subject import Subject
+from .subject import Subject, within
 
 if TYPE_CHECKING:
     from ..infer.constrain import Grammar
@@ -55,8 +55,8 @@ class Pass:
 
 @dataclass
 class Told:
-    """One answer. prompt, source: ids; ids: what was said, without the stop; passes: one a token, the stop's too;
-    states: (D,) of each pass, of which the head made its logits."""
+    """One answer. prompt, source, prefix: ids; ids: what was said, the prefix first, without the stop; passes: one a
+    token, the stop's too, and none of the prefix; states: (D,) of each pass, of which the head made its logits."""
 
     prompt: list[int]
     source: list[int]
@@ -68,6 +68,12 @@ class Told:
     logprobs: list[float] = field(default_factory=list)
     text: str = ""
     finish: str = ""
+    prefix: list[int] = field(default_factory=list)
+
+    @property
+    def begun(self) -> list[int]:
+        """What the first pass read."""
+        return [*self.prompt, *self.prefix]
 
     @property
     def chosen(self) -> list[int]:
@@ -179,29 +185,80 @@ def tell(
     """Let the engine answer, as `generate` does with this seed, and keep each pass in numbers, with its `top` likeliest
     tokens; with its distributions as `Told.add` says. Raises InputError as `Engine.submit` does, and where the answer
     fails."""
+    told, passes = telling(subject, options, seed, anew=anew, keep=keep, top=top)
+    for _ in passes:
+        pass
+    return told
+
+
+def telling(
+    subject: Subject,
+    options: SamplingOptions,
+    seed: int,
+    *,
+    anew: bool = True,
+    keep: int = 1,
+    top: int = 1,
+    prefix: Sequence[int] = (),
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> tuple[Told, Iterator[tuple[Pass, str]]]:
+    """`tell`, pass by pass: the answer, empty as yet, and an iterator that lets it grow by a token each time and gives
+    the pass and the text that may be shown since. Whoever stops asking stops the work, and between two passes the model
+    is as it was.
+
+    prefix: ids that the answer begins with, as if they had been said; they count as said tokens in every rule and in
+    max_new_tokens; where they hold a stop already nothing is said. around: what each pass is run in, such as an
+    intervention. Raises InputError at once as `Engine.submit` does, and for a prefix that a constraint forbids, and
+    while it grows where the answer fails.
+    """
     prompt, source = begins(subject, anew=anew)
+    prefix = within("prefix_ids", prefix, subject.model.config.vocab_size)
+    if prefix and len(prefix) >= options.max_new_tokens:
+        raise InputError(f"the answer has {len(prefix)} tokens, and max_new_tokens={options.max_new_tokens}; want more")
     engine = engine_for(subject, prompt, source, options.max_new_tokens)
     grammar = _grammar(subject, options)
-    request = engine.submit(
-        prompt, options, source=source, seed=seed, constraint=None if grammar is None else grammar.start()
-    )
+    constraint = None if grammar is None else grammar.start()
+    request = engine.submit(prompt, options, source=source, seed=seed, constraint=constraint)
     answer = Answer(request, subject.tokenizer)
+    for id in prefix:  # as an answer that lost its memory is computed again
+        request.ids.append(id)
+        request.logprobs.append(0.0)
+        answer.push(Event(request, id, 0.0, None))
+        if constraint is not None:
+            constraint.advance(id)
+            if constraint.error is not None:
+                raise InputError(f"prefix_ids: {subject.spelt(prefix)!r} is no begin of an answer: {constraint.error}")
     told = Told(request.prompt, request.source, options, request.stops, ids=request.ids, logprobs=request.logprobs)
+    told.text, told.prefix = answer.text, list(prefix)
+    ends = bool(prefix) and prefix[-1] in request.stops and len(prefix) > options.min_new_tokens
+    if ends or answer.stopped:
+        engine.cancel(request)
+        told.finish = "stop"
+        del told.ids[len(prefix) - ends :], told.logprobs[len(prefix) - ends :]
     again = _Again(told, Luck(seed), grammar, subject.model, keep, top)
-    with heard(engine) as rows:
-        while request.finish is None:
+    return told, _passes(engine, answer, told, again, around)
+
+
+def _passes(
+    engine: Engine, answer: Answer, told: Told, again: _Again, around: Callable[[], AbstractContextManager[Any]]
+) -> Iterator[tuple[Pass, str]]:
+    request = answer.request
+    while request.finish is None:
+        shown = ""
+        with around(), heard(engine) as rows:
             for event in engine.step():
-                answer.push(event)
+                shown += answer.push(event)
                 if answer.stopped:
                     engine.cancel(request)
-            for states, logits, used in rows:
-                if len(logits):
-                    again.choose(states[0].clone(), logits[0].clone(), used)
-            rows.clear()
-    if request.error is not None:
-        raise InputError(f"the answer failed: {request.error}")
-    told.text, told.finish = answer.text, answer.completion().finish
-    return told
+        found = [again.choose(states[0].clone(), logits[0].clone(), used) for states, logits, used in rows
+                 if len(logits)]  # fmt: skip
+        told.text = answer.text
+        if request.finish is not None:
+            told.finish = answer.completion().finish
+        if request.error is not None:
+            raise InputError(f"the answer failed: {request.error}")
+        for one in found:
+            yield one, shown
 
 
 def _grammar(subject: Subject, options: SamplingOptions) -> Grammar | None:
@@ -222,40 +279,45 @@ class _Again:
         self, told: Told, luck: Luck, grammar: Grammar | None, model: Transformer, keep: int, top: int
     ) -> None:
         self.told, self.luck, self.model, self.keep, self.top = told, luck, model, keep, top
-        self.size, self.held = kept_in(model).itemsize, 0
+        self.size, self.held, self.first = kept_in(model).itemsize, 0, len(told.prefix)
         self.masks = self.constraint = None
         if grammar is not None:
             from ..infer.constrain import Masks
 
             self.masks, self.constraint = Masks(model.config.vocab_size), grammar.start()
+            for id in told.prefix:
+                self.constraint.advance(id)
 
-    def choose(self, state: Tensor, logits: Tensor, used: int) -> None:
+    def choose(self, state: Tensor, logits: Tensor, used: int) -> Pass:
         """The next pass, once the engine has said its token."""
-        told, place = self.told, len(self.told.passes)
-        if self.constraint is not None and 0 < place <= len(told.ids):
+        told, number = self.told, len(self.told.passes)
+        place = self.first + number
+        if self.constraint is not None and number > 0 and place <= len(told.ids):
             self.constraint.advance(told.ids[place - 1])
         allowed = None if self.masks is None else self.masks.of([self.constraint])[0]
         found = choose(
             logits, told.options, State(told.prompt, told.ids[:place], told.stops, allowed, self.luck.of(place))
         )
-        read = 1 if place else len(told.prompt)
+        read = 1 if number else len(told.begun)
         self.held += read
         needed = bytes_of(self.model.config, self.held, len(told.source), self.size)
         numbers = found.numbers(self.top, told.options.top_p)
         told.states.append(state)
-        told.add(Pass(numbers, place, read, self.held, needed, used, found), self.keep)
+        one = Pass(numbers, number, read, self.held, needed, used, found)
+        told.add(one, self.keep)
+        return one
 
 
 @torch.no_grad()
 def cache_gap(model: Transformer, told: Told) -> float:
     """`gap` of the logits of every pass and those of one pass over the whole text without a cache, some places at a
     time: over a large vocabulary those of all do not fit."""
-    text = [*told.prompt, *told.chosen][: len(told.prompt) + len(told.passes) - 1]
+    text = [*told.begun, *told.chosen][: len(told.begun) + len(told.passes) - 1]
     ids = torch.tensor([text], device=model.device)
     source = torch.tensor([told.source], device=model.device) if told.source else None
     head, apart, sizes = model.heads["lm"], [], []
     with resting(model):
-        hidden = model.hidden(ids, source=source)[0, len(told.prompt) - 1 :]
+        hidden = model.hidden(ids, source=source)[0, len(told.begun) - 1 :]
         if len(hidden) != len(told.states):
             return float("nan")
         for some, states in zip(hidden.split(PLACES), torch.stack(told.states).split(PLACES)):

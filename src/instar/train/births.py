@@ -19,17 +19,17 @@ SMALL = (376, 190)
 def birth_charts(run: History, size: tuple[int, int] = (760, 240)) -> list[Chart | None]:
     """The best head of each kind over the steps; where words are settled, and how far each layer is from the last."""
     heads = [
-        Curve(_label(run.inside, name), f"hue-{hue}", _best(run.inside, name), dots=True)
+        Curve(_label(run.inside, name), f"hue-{hue}", best_scores(run.inside, name), dots=True)
         for hue, name in enumerate(SCORES)
     ]
-    rows = max((len(_lens(row, "kl")) for row in run.inside), default=0)
+    rows = max((len(lens_of(row, "kl")) for row in run.inside), default=0)
     shown = dict.fromkeys(number * (rows - 2) // max(1, LAYERS - 1) for number in range(LAYERS)) if rows > 1 else {}
     layers = [
         Curve("embedding" if layer == 0 else f"{layer} block{'s' if layer > 1 else ''}", f"hue-{hue}",
-              [(row["step"], _at(_lens(row, "kl"), layer)) for row in run.inside], dots=True)
+              [(row["step"], _at(lens_of(row, "kl"), layer)) for row in run.inside], dots=True)
         for hue, layer in enumerate(shown)
     ]  # fmt: skip
-    settled = [(row["step"], number(_part(row, "lens").get("settled"))) for row in run.inside]
+    settled = [(row["step"], number(part_of(row, "lens").get("settled"))) for row in run.inside]
     return [
         chart("Birth of a head", "best score of a head, sink left out, on random texts", heads, zero=True, size=size),
         chart("Words are settled", "after so many blocks, on the mean", [Curve("", "smooth", settled, dots=True)],
@@ -40,22 +40,31 @@ def birth_charts(run: History, size: tuple[int, int] = (760, 240)) -> list[Chart
 
 def _label(rows: Sequence[Row], name: str) -> str:
     """With the head that has it now. Example: induction 2.5"""
-    found = _part(rows[-1], "best").get(name) if rows else None
+    head = head_of(rows[-1], name) if rows else None
+    return f"{name} {head[0]}.{head[1]}" if head else name
+
+
+def head_of(row: Row, name: str) -> tuple[int, int] | None:
+    """The layer and the head that were the best of that kind in a look."""
+    found = part_of(row, "best").get(name)
     if isinstance(found, list) and len(found) == 3 and all(type(place) is int for place in found[1:]):
-        return f"{name} {found[1]}.{found[2]}"
-    return name
+        return found[1], found[2]
+    return None
 
 
-def _best(rows: Sequence[Row], name: str) -> list[Point]:
-    return [(row["step"], _at(_part(row, "best").get(name), 0)) for row in rows]
+def best_scores(rows: Sequence[Row], name: str) -> list[Point]:
+    """(step, the score of the best head of that kind)."""
+    return [(row["step"], _at(part_of(row, "best").get(name), 0)) for row in rows]
 
 
-def _lens(row: Row, name: str) -> list[Any]:
-    found = _part(row, "lens").get(name)
+def lens_of(row: Row, name: str) -> list[Any]:
+    """What the lens saw of each row of the residual stream; empty where it saw nothing."""
+    found = part_of(row, "lens").get(name)
     return found if isinstance(found, list) else []
 
 
-def _part(row: Row, name: str) -> dict[str, Any]:
+def part_of(row: Row, name: str) -> dict[str, Any]:
+    """A part of a look; empty where it is damaged."""
     found = row.get(name)
     return found if isinstance(found, dict) else {}
 

@@ -98,7 +98,11 @@ def read_history(folder: Path) -> History:
 
 def read_lines(path: Path) -> tuple[list[Row], int]:
     """The objects of a file of JSON lines, and how many of its lines are none."""
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return lines_of(path.read_text(encoding="utf-8", errors="replace") if path.is_file() else "")
+
+
+def lines_of(text: str) -> tuple[list[Row], int]:
+    """The same of a text."""
     rows: list[Row] = []
     broken = 0
     for line in filter(str.strip, text.split("\n")):
@@ -114,8 +118,16 @@ def read_lines(path: Path) -> tuple[list[Row], int]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file of one JSON object; empty where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """A file of one JSON object; empty where there is none. Raises ValueError where it holds anything else."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path}: too deep") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: found {type(found).__name__}, wanted an object")
+    return found
 
 
 def mean_of_last(points: Sequence[Point], count: int) -> float | None:

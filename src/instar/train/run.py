@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from .. import __version__
 from ..config import InputError, dump_yaml, load_yaml
@@ -96,6 +95,8 @@ class RunFolder:
 
 def versions() -> dict[str, str]:
     """What a result may depend on."""
+    import torch  # here alone, so that what only reads a run's folder starts without it
+
     return {
         "instar": __version__,
         "python": platform.python_version(),

@@ -1,5 +1,7 @@
 """The view of the loop."""
 
+from dataclasses import replace
+
 import pytest
 
 from instar.config import InputError
@@ -112,12 +114,14 @@ def test_it_begins_as_generate_does(subject_of):
     from instar.config.options import GenerateOptions
     from instar.infer.text import complete
 
-    subject = subject_of(max_positions=160)
-    ask = InspectOptions()
+    subject, ask, usual = subject_of(), InspectOptions(), GenerateOptions().sampling
+    assert ask.sampling == usual
     panel = generation(Look(subject, ask))
-    (answer,) = complete(subject.model, subject.tokenizer, [subject.text], GenerateOptions().sampling, seed=ask.seed)
+    usual = replace(usual, max_new_tokens=len(panel.data["ids"]))  # the context ends before usual's 128
+    (answer,) = complete(subject.model, subject.tokenizer, [subject.text], usual, seed=ask.seed)
     assert panel.data["ids"] == answer.ids
     assert any("temperature 0.8, top p 0.95; seed 0" in note.en for note in panel.notes)
+    assert any("温度 0.8，top-p 0.95；种子 0" in note.zh for note in panel.notes)
 
 
 def test_steps_are_held_against_their_own(subject_of):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,7 @@ BY_WORDS = Words(
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
     """Tokens or words in reading order: how they are called, and [start, end) of the tokens of each."""
 
     labels: list[str]
@@ -99,12 +99,12 @@ def attention(look: Look) -> Panel:
     _afford(look, seam)
     raw = seam.weights()
     sinks = sinks_among(look.keys, causal=side.causal and which == "self")
-    weights, overview, checks = _routed(look, raw, sinks)
+    weights, pictures, checks = _routed(look, raw, sinks)
     if which == "self":
         checks.insert(0, future_is_zero(raw, side, layer))
     checks = [rows_add_up(raw), values_give_output(seam), *checks]
     checks += [watched_is_unwatched(look.trace), no_hooks(look.subject.model)]
-    queries, keys = _lines(look)
+    queries, keys = lines_of(look)
     if look.ask.level == "word":
         weights = by_words(weights, queries.groups, keys.groups)
     head = None if look.ask.kind == "rollout" else head
@@ -126,8 +126,8 @@ def attention(look: Look) -> Panel:
         "attention",
         _title(look, head),
         data,
-        {"weights": _array(weights), "shown": _array(shown), "atlas": _array(overview)},
-        _figures(look, shown, overview, queries, keys, at),
+        {"weights": _array(weights), "shown": _array(shown), "atlas": _array(pictures)},
+        _figures(look, shown, pictures, queries, keys, at),
         checks,
         _notes(look, resting_heads, len(raw[0]), max(len(queries.labels), len(keys.labels))),
     )
@@ -157,17 +157,30 @@ def _routed(look: Look, raw: Tensor, sinks: Tensor) -> tuple[Tensor, Tensor, lis
         weights = sinkless(raw, sinks)
         sums = weights.sum(-1)
         gap = rows_add_up(weights[sums > 0]).gap if bool((sums > 0).any()) else 0.0
-        overview = atlas(look.trace, side, PIXELS, which=which, sinks=sinks)
-        return weights[0], overview, [Check("sinkless_rows", gap, 1e-5, WITHOUT)]
-    overview = atlas(look.trace, side, PIXELS, which=which)
+        return weights[0], overview(look, kind), [Check("sinkless_rows", gap, 1e-5, WITHOUT)]
     if kind == "norm":
         module, seam = attention_of(side, layer, which), side.seams(which)[layer]
         proof = moved_is_update(seam, module, side.updates[layer]["attention" if which == "self" else which])
-        return norm_weighted(seam, module, raw)[0], overview, [proof]
-    return raw[0], overview, []
+        return norm_weighted(seam, module, raw)[0], overview(look, "raw"), [proof]
+    return raw[0], overview(look, "raw"), []
 
 
-def _figures(look: Look, shown: Tensor, overview: Tensor, queries: _Line, keys: _Line, at: int) -> list[Figure]:
+def overview(
+    look: Look, kind: str, px: int = PIXELS, layers: slice = slice(None), watch: Callable[[], None] = lambda: None
+) -> Tensor:
+    """`routing.atlas` of what is asked about, raw or sinkless, whose layers are computed once for a pass."""
+    side, which, found = look.side, look.which, []
+    sinks = sinks_among(look.keys, causal=side.causal and which == "self") if kind == "sinkless" else None
+    for layer in range(len(side.blocks))[layers]:
+        key = (kind, side.name, which, px, layer)
+        if key not in look.pictures:
+            one = slice(layer, layer + 1)
+            look.pictures[key] = atlas(look.trace, side, px, which=which, sinks=sinks, layers=one, watch=watch)[0]
+        found.append(look.pictures[key])
+    return torch.stack(found)
+
+
+def _figures(look: Look, shown: Tensor, overview: Tensor, queries: Line, keys: Line, at: int) -> list[Figure]:
     scale: Scale = "plain" if look.ask.kind == "norm" else "share"
     row, asked = shown[at].tolist(), queries.labels[at]
     of_all = (
@@ -196,7 +209,7 @@ def told(tokens: Sequence[Token]) -> list[dict[str, Any]]:
     return [{"id": token.id, "piece": token.piece, "start": token.start, "end": token.end} for token in tokens]
 
 
-def _lines(look: Look) -> tuple[_Line, _Line]:
+def lines_of(look: Look) -> tuple[Line, Line]:
     """What looks, and what is looked at."""
     subject, encodes = look.subject, look.side is look.trace.encoder
     queries = _line(look.tokens, subject.source_text if encodes else subject.text, look.ask.level)
@@ -205,15 +218,15 @@ def _lines(look: Look) -> tuple[_Line, _Line]:
     return queries, _line(look.keys, subject.source_text, look.ask.level)
 
 
-def _line(tokens: Sequence[Token], text: str, level: str) -> _Line:
+def _line(tokens: Sequence[Token], text: str, level: str) -> Line:
     if level == "token":
-        return _Line([token.piece for token in tokens], [(n, n + 1) for n in range(len(tokens))])
+        return Line([token.piece for token in tokens], [(n, n + 1) for n in range(len(tokens))])
     groups = words(tokens, text)
     labels = []
     for start, end in groups:
         spelt = text[tokens[start].start : tokens[end - 1].end].strip(" ")
         labels.append(tokens[start].piece if tokens[start].control or not spelt else spelt)
-    return _Line(labels, groups)
+    return Line(labels, groups)
 
 
 def _title(look: Look, head: int | None) -> Words:
@@ -243,7 +256,7 @@ def _strongest(shown: Tensor, queries: list[str], keys: list[str], *, alone: boo
     ]
 
 
-def _arcs(shown: Tensor, queries: _Line, keys: _Line, at: int, *, crossing: bool) -> Arcs:
+def _arcs(shown: Tensor, queries: Line, keys: Line, at: int, *, crossing: bool) -> Arcs:
     """The strongest few of each row, between the tokens that stand near the one that is asked about."""
     first = max(0, min(at - NEAR // 2, len(queries.labels) - NEAR))
     last = min(first + NEAR, len(queries.labels))

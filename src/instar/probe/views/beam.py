@@ -13,7 +13,7 @@ from ..beams import Node, Searched, search, searching, summed
 from ..look import Look
 from ..panel import About, Bars, Check, Lines, Panel, Strip, Table, Tree, Words
 from ..subject import Subject
-from ..telling import begins, limit_of, room, tell
+from ..telling import MOST_STEPS, begins, limit_of, room, tell
 from .generation import FINISHES
 from .next import tokens_of
 
@@ -35,7 +35,7 @@ def beam(look: Look) -> Panel:
     options, notes = searching(look.ask.sampling)
     if options.beams > WIDEST:
         raise InputError(f"beams={options.beams}, and a tree is drawn of at most {WIDEST}; ask for fewer")
-    left = room(subject.model, prompt)
+    left = min(MOST_STEPS, room(subject.model, prompt))
     if options.max_new_tokens > left:
         options = replace(options, max_new_tokens=left, min_new_tokens=min(left, options.min_new_tokens))
         notes.append(Words(f"The answer has room for {left} tokens.", f"回答最多 {left} 个词元。"))

@@ -20,12 +20,14 @@ from .next import before_and_after, choice_record, heeded, numpy, percent, pipel
 TITLE = Words("Generation, token by token", "逐词元生成")
 MOST_NUMBERS = 1 << 20  # logits that are kept, those of the last steps where there are more
 UNASKED = Words(
-    "`generate` is given a source alone, and here the answer goes on from a beginning: nothing to compare with.",
-    "`generate` 只接受源文本，而这里的回答接着已有的开头：没有可比较的对象。",
+    "Plain generation is given a source alone, and here the answer goes on from a beginning: nothing to compare with.",
+    "普通生成只接受源文本，而这里的回答接着已有的开头：没有可比较的对象。",
 )
 PARTED = Words(
     "From the first token that differs the two read different texts.", "从第一个不同的词元起，两者读到的文本不同。"
 )
+ENGINE = Words("every token shown as chosen is the engine's own", "每个所选词元均与引擎一致")
+CACHED = Words("logits of every step equal those without a cache", "每步 logits 与无缓存时相同")
 PHASES = {"prefill": Words("prefill", "预填充"), "decode": Words("decode", "解码")}
 FINISHES = {"stop": Words("stop", "遇到结束符"), "length": Words("length", "达到长度上限")}
 ROWS = 48  # steps that a table shows
@@ -98,12 +100,12 @@ def _checks(look: Look, told: Told) -> list[Check]:
     checks = [
         Check(
             "engine", float(sum(a != b for a, b in zip(said, told.ids)) + abs(len(said) - len(told.ids))), 0.0,
-            Words("every token shown as chosen is the engine's own", "每个所选词元均与引擎一致"),
+            ENGINE,
         ),
         *_generated(look, told),
         Check(
             "cached", cache_gap(model, told), limit_of(model),
-            Words("logits of every step equal those without a cache", "每步 logits 与无缓存时相同"),
+            CACHED,
         ),
     ]  # fmt: skip
     return [*checks, *_worst([one for each in told.passes for one in each.choice.checks])]
@@ -133,7 +135,7 @@ def _generated(look: Look, told: Told) -> list[Check]:
         asked = ids if holds_mask else text
     (answer,) = complete(subject.model, tokenizer, [asked], told.options, seed=ask.seed)
     wrong = sum(a != b for a, b in zip(answer.ids, told.ids)) + abs(len(answer.ids) - len(told.ids))
-    about = Words("the text is what `instar generate` says with this seed", "文本与同种子的 `instar generate` 一致")
+    about = Words("the text is what plain generation says with this seed", "文本与同一种子的普通生成一致")
     return [Check("generate", float(wrong + (answer.text != told.text)), 0.0, about)]
 
 
