@@ -176,10 +176,10 @@ def test_packed_words_teach_the_same(encoder, packing):
     ("name", "load", "records", "names"),
     [
         ("classify/cola.train.jsonl", load_labels, 8551, ("0", "1")),
-        ("classify/reviews_zh.jsonl", load_labels, 9401, ("0", "1")),
+        pytest.param("classify/reviews_zh.jsonl", load_labels, 9401, ("0", "1"), marks=pytest.mark.slow),
         ("entities/weibo_zh.jsonl", load_tags, 1620, 17),
         ("entities/wikigold.jsonl", load_tags, 1272, 5),
-        ("entities/wnut17.train.jsonl", load_tags, 3394, 13),
+        pytest.param("entities/wnut17.train.jsonl", load_tags, 3394, 13, marks=pytest.mark.slow),
     ],
 )
 def test_real_sets(shared, name, load, records, names):

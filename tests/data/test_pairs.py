@@ -173,7 +173,7 @@ def test_a_pair_longer_than_a_row(many):
     ("name", "keys", "kept"),
     [
         ("translation/multi30k_en_de.val.jsonl", ("en", "de"), 1014),
-        ("seq2seq/wiki_split.tune.jsonl", ("source", "target"), 5000),
+        pytest.param("seq2seq/wiki_split.tune.jsonl", ("source", "target"), 5000, marks=pytest.mark.slow),
     ],
 )
 def test_real_pairs(shared, name, keys, kept):

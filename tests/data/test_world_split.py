@@ -11,13 +11,11 @@ from instar.data.world.realise import language
 from instar.data.world.split import HELD_OUT_SHARE, is_held_out
 from instar.data.world.tasks import ASKED_EVERY, FACTS_EVERY, dialogues, stories
 
-TRAINING = "world:dialogues?annotate=1&count=20000"
 
-
-@pytest.fixture(scope="module")
-def taught():
-    """Twenty thousand training dialogues with their facts."""
-    return list(records(TRAINING))
+@pytest.fixture(scope="module", params=[8000, pytest.param(20000, marks=pytest.mark.slow)])
+def taught(request):
+    """Thousands of training dialogues with their facts."""
+    return list(records(f"world:dialogues?annotate=1&count={request.param}"))
 
 
 def told_facts(made):
@@ -61,9 +59,10 @@ def test_the_split_is_frozen():
 
 
 def test_no_training_fact_is_held_out(taught):
-    """The stream of facts behind twenty thousand dialogues holds none of the held-out tenth."""
+    """The stream of facts behind thousands of dialogues, and stories, holds none of the held-out tenth."""
     assert sum(map(is_held_out, told_facts(taught))) == 0
-    assert not any(map(is_held_out, told_facts(records("world:stories?annotate=1&count=3000&facts=0&threads=1,2,3,4"))))
+    stories = f"world:stories?annotate=1&count={len(taught) // 5}&facts=0&threads=1,2,3,4"
+    assert not any(map(is_held_out, told_facts(records(stories))))
 
 
 def test_no_training_text_tells_a_held_out_fact(taught):
@@ -79,9 +78,10 @@ def test_no_training_text_tells_a_held_out_fact(taught):
 
 
 def test_facts_are_rare(taught):
-    """Held-out facts are rare by nature: in training a fact is expected about once, so absence teaches nothing."""
+    """Held-out facts are rare by nature: in training a fact is expected about once, so absence teaches nothing. Of
+    twenty thousand dialogues one that is told is told 0.6 times more; of others in proportion."""
     counts = Counter(told_facts(taught))
-    assert sum(count * count for count in counts.values()) / counts.total() < 1.6
+    assert sum(count * count for count in counts.values()) / counts.total() < 1 + 0.6 * len(taught) / 20000
 
 
 def test_every_test_question_rests_on_a_held_out_fact():

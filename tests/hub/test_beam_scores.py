@@ -41,6 +41,18 @@ def name_of(case):
     return " ".join(map(str, [*case[:3], len(case[3]), case[4]]))
 
 
+def each(family, number):
+    """Every day each family stops by each rule, and of the other cases each is tried with one family in turn; the rest
+    with the slow tests."""
+    case = CASES[number]
+    rare = number < len(CASES) - len(STOPPING) and number % len(PAIRED) != family
+    name = f"{PAIRED[family]}-{name_of(case)}"
+    return pytest.param(PAIRED[family], case, id=name, marks=pytest.mark.slow if rare else ())
+
+
+EACH = [each(family, number) for family in range(len(PAIRED)) for number in range(len(CASES))]
+
+
 def theirs(model, prompt, beams, penalty, stopping, stops, least):
     """ids before the stop, and scores, of the best answers to a prompt, or to a source. Without a cache, which
     transformers makes too small where a T5's decoder has more layers than its encoder."""
@@ -69,8 +81,7 @@ def test_answers_and_scores_of_a_decoder(written, case):
     check(model, PROMPTS, search(folder, PROMPTS, case), case)
 
 
-@pytest.mark.parametrize("case", CASES, ids=name_of)
-@pytest.mark.parametrize("architecture", PAIRED)
+@pytest.mark.parametrize(("architecture", "case"), EACH)
 def test_answers_and_scores_of_an_encoder_decoder(written_pair, pair, architecture, case):
     """Three sources of three lengths side by side against each by itself, for every family that has an encoder."""
     assert {name for name, family in FAMILIES.items() if family.fixed.get("is_encoder_decoder") == (True,)} == {

@@ -25,5 +25,6 @@ def test_what_nobody_writes_to_takes_no_memory(dtype):
     store[1, 7] = 3
     assert resident() - before < 2**26
     assert float(store[1, 7].float().mean()) == 3
-    assert float(store[0].float().abs().sum()) == float(store[1, 8:64].float().abs().sum()) == 0
+    assert not store[0].view(torch.int64).any()  # read in place: an absolute value would be a gigabyte more
+    assert not store[1, 8:64].view(torch.int64).any()
     assert store.data_ptr() % 64 == 0

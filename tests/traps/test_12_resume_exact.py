@@ -10,6 +10,7 @@ import signal
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from itertools import product
 
 import pytest
 import torch
@@ -50,9 +51,17 @@ def watched(read, dies_at=0):
     return objective
 
 
-@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+WAYS = list(product((False, True), ("adamw", "muon"), (torch.float32, torch.bfloat16)))
+
+
+def way(asynchronous, optimizer, compute):
+    """Half of the ways, in which each two settings meet, are tried every day; the others with the slow tests."""
+    name = f"{'async' if asynchronous else 'sync'}-{optimizer}-{'fp32' if compute == torch.float32 else 'bf16'}"
+    rare = (asynchronous + (optimizer == "muon") + (compute == torch.bfloat16)) % 2
+    return pytest.param(asynchronous, optimizer, compute, id=name, marks=pytest.mark.slow if rare else ())
+
+
+@pytest.mark.parametrize(("asynchronous", "optimizer", "compute"), [way(*settings) for settings in WAYS])
 def test_forty_steps_are_seventeen_and_twenty_three(tiny_trainer, tmp_path, compute, optimizer, asynchronous):
     """Killed in the middle of the accumulation of step 18, in the third epoch, with dropout: hashes of the batches,
     losses, learning rates, weights, moments and the state of the generator are bit for bit those of one run."""

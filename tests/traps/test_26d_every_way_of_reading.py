@@ -69,6 +69,7 @@ SHAPES = {
 RARE = {
     "llama with biases, untied", "llama, one wide key-value head", "llama linear", "mistral", "qwen2 with windows",
     "qwen3", "ernie", "phi3", "neox one after the other", "nano", "sinusoidal", "alibi", "bart",
+    "mixtral", "alibi with a source",
 }  # fmt: skip
 # two texts that begin alike for two blocks and a bit, a short one, and one that is nothing but a block and a token
 SIZES = (70, 50, 3, 17)
