@@ -5,12 +5,14 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check
 INSTAR := $(VENV)/bin/instar
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: demo results test lint types bench bench-data bench-decode bench-alignment bench-serve bench-inside claims test-slow test-clients test-ray test-gpu traps clean help
+.PHONY: demo results test lint types bench bench-data bench-decode bench-alignment bench-serve bench-inside claims play shots test-page test-slow test-clients test-ray test-gpu traps clean help
 
 help:
 	@echo "make demo       raise a model from text to conversation on this machine, then talk with it"
+	@echo "make play       look inside that model in a browser: chat, tokens, attention, layers, choice, training"
 	@echo "make test       lint, types and the everyday test suite"
 	@echo "make test-slow  the tests that take minutes;  make test-gpu  those that need an accelerator"
+	@echo "make test-page  the glass box page in a browser;  make shots  its pictures in docs/glass"
 	@echo "make traps      the scoreboard: what other tools got wrong, and whether it is kept out here"
 	@echo "make bench      the benchmarks, each printing its table"
 	@echo "make test-ray   data preparation and the server on a Ray cluster of this machine, which installs Ray"
@@ -25,6 +27,12 @@ help:
 
 demo: $(VENV)/.demo
 	$(INSTAR) grow recipes/demo.yaml --out runs/demo
+
+# The page of the last stage that lies there: make play MODEL=FOLDER takes another.
+MODEL ?= runs/demo
+play: $(VENV)/.demo
+	test -e $(MODEL) || $(INSTAR) grow recipes/demo.yaml --out runs/demo
+	$(INSTAR) serve --model $(MODEL) --glass.roots runs
 
 # Recipes name their real data under data/, which is a link to wherever it lies.
 DATA ?= ../shared/data
@@ -58,6 +66,13 @@ CLIENTS := .venv-clients
 test-clients: $(VENV)/.test $(CLIENTS)/.clients
 	INSTAR_OLD_OPENAI=$(CURDIR)/$(CLIENTS)/old/bin/python INSTAR_OTHER_CLIENTS=$(CURDIR)/$(CLIENTS)/other/bin/python \
 		$(PYTEST) -m "slow or not slow" tests/serve/test_openai_client.py
+
+# The browser is the system's own, /usr/bin/chromium; INSTAR_CHROMIUM names another.
+test-page: $(VENV)/.test
+	$(PYTEST) -m "page or (not slow and not gpu)" tests/serve/glass
+
+shots: $(VENV)/.test
+	$(VENV)/bin/python benchmarks/shots.py
 
 test-gpu: $(VENV)/.test
 	$(PYTEST) -m gpu

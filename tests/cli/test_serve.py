@@ -128,6 +128,7 @@ def test_what_it_says_of_itself():
         "keys      2.0 GB, of 64 answers at a time",
         "context   4,096 tokens of prompt and answer",
         "sampling  temperature 0.7, top_p 0.9, where a request does not say",
+        "page      http://127.0.0.1:8000/glass/ shows what the model computes",
     ]
     assert "the likeliest token" in command.greeting(service(temperature=0.0), "", guarded=False)[4]
     vectors = command.greeting(service(facts=replace(FACTS, speaks=False)), "", guarded=False)

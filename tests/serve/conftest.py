@@ -281,13 +281,14 @@ class Hosted:
 
 @pytest.fixture
 def serve_here():
-    """serve_here(service, rules=None) -> Hosted: its url has the application behind real HTTP, in this process."""
+    """serve_here(service, rules=None, glass=None) -> Hosted: its url has the application behind real HTTP, in this
+    process; glass: options with which the glass box is on."""
     hosted = []
 
-    def serve(service, rules=None):
+    def serve(service, rules=None, glass=None):
         from instar.serve.app import create_app
 
-        hosted.append(Hosted(create_app(service=service, rules=rules)))
+        hosted.append(Hosted(create_app(service=service, rules=rules, glass=glass)))
         return hosted[-1]
 
     yield serve
@@ -454,3 +455,15 @@ class Scripted:
 def scripted():
     """scripted(script) -> a server that says what it is told to: async with scripted(...) as server."""
     return Scripted
+
+
+@pytest.fixture(scope="session")
+def launch():
+    """launch(folder, flags, log, env=None) -> Started, which the caller stops."""
+    return Started
+
+
+@pytest.fixture(scope="session")
+def build():
+    """build(tokenizer, path, seed=3, **shape) -> path, the folder of a tiny model with random weights."""
+    return make_folder

@@ -32,6 +32,7 @@ def serve(arguments: list[str]) -> int:
     try:
         from ..serve import server
         from ..serve.gate import GateRules
+        from ..serve.glass.front import check as check_glass
         from ..serve.log import logging_to, say
         from ..serve.naming import model_name
     except ModuleNotFoundError as missing:
@@ -40,6 +41,7 @@ def serve(arguments: list[str]) -> int:
         raise InputError(f'serve needs {missing.name}: pip install "instar[serve]"') from None
     rules = GateRules.of(options, [*options.api_key, *os.environ.pop(KEYS, "").split()])
     name = model_name(options)
+    check_glass(options)
     listener = server.bind(options.host, options.port)
     url, began = server.address(listener), time.monotonic()
 
@@ -62,6 +64,8 @@ def serve(arguments: list[str]) -> int:
 
 def greeting(service: Service, url: str, *, guarded: bool) -> list[str]:
     """What a server says of itself once it answers; the last line can be run as it stands."""
+    from ..serve.gate import shows_page
+
     facts, options = service.facts, service.options
     names = list(service.models)
     lines = [
@@ -77,6 +81,8 @@ def greeting(service: Service, url: str, *, guarded: bool) -> list[str]:
         ]
     elif facts.embeds:
         lines.append(f"vectors   {facts.width:,} wide, of texts of {facts.longest:,} tokens at most")
+    if shows_page(options):
+        lines.append(f"page      {url}/glass/ shows what the model computes")
     return [*lines, f"try       {curl(service, url, guarded=guarded)}"]
 
 

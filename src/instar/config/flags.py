@@ -30,7 +30,7 @@ def parse(
     if "-h" in words or "--help" in words:
         _print_help(cls, program)
     config, words = _take_config(words)
-    said = merge(config, _read_flags(cls, words))
+    said = merge(config, read_flags(cls, words))
     base = start(said) if start else cls()
     return _complete(from_dict(cls, said, base=base))
 
@@ -65,7 +65,7 @@ def _take_config(words: list[str]) -> tuple[dict[str, Any], list[str]]:
     return config, rest
 
 
-def _read_flags(cls: type, words: list[str]) -> dict[str, Any]:
+def read_flags(cls: type, words: list[str]) -> dict[str, Any]:
     """Words -> the nested mapping they say. Raises InputError for an unknown flag or a value of another type."""
     kinds = {name: _kind(cls, name) for name in option_names(cls)}
     short = _short_names(cls, kinds)

@@ -17,10 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..config import InputError
+from ..config.options import ServeOptions
 from . import catalog, chat, completions, embeddings, health
 from .body import refusal_of
 from .failure import Refusal, bad, broken
-from .gate import OPEN, Gate, GateRules
+from .gate import GLASS, OPEN, Gate, GateRules, shows_page
+from .glass import api, runs_api, site
+from .glass.front import Glass
+from .glass.route import TOLD, TROUBLES
 from .log import place
 from .opening import close_service
 from .service import Service
@@ -45,10 +49,14 @@ STATUSES = {
 }
 
 
-def create_app(open: Open | None = None, *, service: Service | None = None, rules: GateRules | None = None) -> Gate:
+def create_app(
+    open: Open | None = None, *, service: Service | None = None, rules: GateRules | None = None,
+    glass: ServeOptions | None = None,
+) -> Gate:  # fmt: skip
     """The application of one service. open: makes the service once the server runs, and requests are told to wait
     (503) until it has; such a service is closed when the server stops. service: one that is open already and stays so.
-    rules: whom the gate lets in; None is what a server without a key lets in at its own machine."""
+    rules: whom the gate lets in; None is what a server without a key lets in at its own machine. glass: with the glass
+    box, if these options do not turn it off."""
     if (open is None) == (service is None):
         raise ValueError("wanted either a service, or how to open one")
 
@@ -56,6 +64,8 @@ def create_app(open: Open | None = None, *, service: Service | None = None, rule
     async def life(app: FastAPI) -> AsyncIterator[None]:
         opening = asyncio.create_task(_opened(app, open)) if open is not None else None
         yield
+        if app.state.glass is not None:
+            await app.state.glass.stop()
         if opening is not None:
             await _closed(app, opening)
 
@@ -68,10 +78,20 @@ def create_app(open: Open | None = None, *, service: Service | None = None, rule
     app.state.service = service
     for routes in (chat, completions, embeddings, catalog, health):
         app.include_router(routes.router, responses=_documented())
+    app.state.glass = None if glass is None else _glass(app, glass)
     app.add_middleware(Caught)
     rules = rules or GateRules()
     app.openapi = lambda: _openapi(app, locked=bool(rules.digests))  # type: ignore[method-assign]
     return Gate(app, rules)
+
+
+def _glass(app: FastAPI, options: ServeOptions) -> Glass | None:
+    """Put the glass box on, and give it where it is not turned off."""
+    glass = Glass(options) if shows_page(options) else None
+    found = [runs_api.routes(glass.runs, glass.pause)] if glass is not None else []
+    for router in (*found, api.router, site.router):
+        app.include_router(router, responses=TROUBLES)
+    return glass
 
 
 class Caught:
@@ -173,11 +193,14 @@ def _openapi(app: FastAPI, *, locked: bool) -> dict[str, Any]:
     keys = {"message": {"type": "string"}, "type": {"type": "string"}, "param": nullable, "code": nullable}
     error = {"type": "object", "properties": keys, "required": list(keys), "additionalProperties": False}
     schemas["Error"] = {"type": "object", "properties": {"error": error}, "required": ["error"]}
+    trouble = {"type": "object", "properties": {name: {"type": "string"} for name in TOLD}, "required": list(TOLD)}
+    schemas["Trouble"] = {"type": "object", "properties": {"error": trouble}, "required": ["error"]}
     if locked:
         schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for name, path in schema["paths"].items():
         for operation in path.values():
-            operation["responses"].pop("422", None)
+            if not name.startswith(GLASS):
+                operation["responses"].pop("422", None)
             if locked and name not in OPEN:
                 operation["security"] = [{"key": []}]
     app.openapi_schema = schema

@@ -12,9 +12,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from ..config import InputError
 from ..config.errors import Failed as Broken
@@ -35,24 +35,57 @@ HUNG = 120.0  # seconds of silence at least after which an engine is ended: it s
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
+@dataclass
+class Spawned:
+    """A process of ours, and the socket that it hears and speaks by."""
+
+    process: subprocess.Popen[bytes]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def end(self, patience: float = PATIENCE) -> int:
+        """Let it go, and where it does not, make it -> its exit status, negative for a signal."""
+        self.writer.close()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self._wait, patience, loop)
+
+    def _wait(self, patience: float, loop: asyncio.AbstractEventLoop) -> int:
+        try:
+            return self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.hang_up(loop)
+            return self.process.wait()
+
+    def hang_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End it and its socket, without waiting: a process that hangs in a driver may go on for a while. From any
+        thread."""
+        self.process.kill()
+        loop.call_soon_threadsafe(self.writer.transport.abort)
+
+
+async def spawn(program: Sequence[str], environment: Mapping[str, str], line: int = LINE) -> Spawned:
+    """Start Python with these words and the number of a socket that it inherits. line: bytes of the longest line that
+    it may say."""
+    ours, theirs = socket.socketpair()
+    command = [sys.executable, *program, str(theirs.fileno())]
+    with theirs:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment)
+    reader, writer = await asyncio.open_connection(sock=ours, limit=line)
+    return Spawned(process, reader, writer)
+
+
 class Child:
     """An engine's process, as long as it lives."""
 
-    def __init__(self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: Any) -> None:
-        self.process, self._reader, self._writer = process, reader, writer
+    def __init__(self, spawned: Spawned) -> None:
+        self._spawned = spawned
+        self.process, self._reader, self._writer = spawned.process, spawned.reader, spawned.writer
         self._loop = asyncio.get_running_loop()
 
     @classmethod
     async def start(cls, number: int, options: ServeOptions) -> Child:
         """A new process, which begins to load."""
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, *PROGRAM, str(theirs.fileno())]
-        with theirs:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment(options)
-            )
-        reader, writer = await asyncio.open_connection(sock=ours, limit=LINE)
-        child = cls(process, reader, writer)
+        child = cls(await spawn(PROGRAM, environment(options)))
         child.tell(Start(to_dict(replace(options, api_key=())), number))
         return child
 
@@ -88,14 +121,7 @@ class Child:
 
     async def end(self) -> int:
         """Let it go, and where it does not, make it -> its exit status, negative for a signal."""
-        self._writer.close()
-        return await asyncio.get_running_loop().run_in_executor(None, self._wait)
-
-    def _wait(self) -> int:
-        try:
-            return self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            return self.kill()
+        return await self._spawned.end(PATIENCE)
 
     def kill(self) -> int:
         """At once -> its exit status. From any thread."""
@@ -103,9 +129,8 @@ class Child:
         return self.process.wait()
 
     def hang_up(self) -> None:
-        """End it and its socket, without waiting: a process that hangs in a driver may go on for a while."""
-        self.process.kill()
-        self._loop.call_soon_threadsafe(self._writer.transport.abort)
+        """End it and its socket, without waiting."""
+        self._spawned.hang_up(self._loop)
 
 
 class Fleet:

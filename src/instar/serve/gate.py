@@ -33,6 +33,13 @@ BODY = 2 * 2**20  # bytes of a body
 BODY_SECONDS = 60.0  # that a body may take to arrive
 IDLE_SECONDS = 10.0  # that a body may stand still
 OPEN = ("/health", "/ready")  # asked without a key
+GLASS = "/glass/"  # the page that shows what a model computes: its files hold nothing of ours
+GLASS_API = "/glass/api"  # which does
+# what a browser may do with that page: nothing of anybody else's, and nowhere inside another page
+SHIELD = [
+    (b"content-security-policy", b"default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"), (b"x-frame-options", b"DENY"),
+]  # fmt: skip
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 # what a web page that may call us can send and read; the official clients describe themselves in x-stainless-*
 SENDS = {
@@ -77,6 +84,16 @@ class GateRules:
             if not _ORIGIN.match(origin):
                 raise InputError(f"origins={origin}, wanted each exactly as https://chat.example.org, without a path")
         return cls(tuple(_digest(key.encode()) for key in keys), _hosts(options), frozenset(options.origins))
+
+
+def is_page(path: str) -> bool:
+    """Whether a path leads to the page or is one of its files."""
+    return path in ("/", "/glass") or (path.startswith(GLASS) and not path.startswith(GLASS_API))
+
+
+def shows_page(options: ServeOptions) -> bool:
+    """Whether a server has the page: where it is wanted, or where only this machine can call."""
+    return options.glass.mode == "on" or (options.glass.mode == "auto" and is_loopback(options.host))
 
 
 def is_loopback(host: str) -> bool:
@@ -133,7 +150,7 @@ class Gate:
                 return
             visit.scope["instar.client"] = self._client(visit)
             _check_form(visit)
-            body = b"" if visit.path in OPEN else await self._body(visit)
+            body = b"" if self._is_open(visit.path) else await self._body(visit)
             if body is not None:
                 visit.entered = True
                 await self.app(visit.scope, visit.replaying(body), visit.send)
@@ -154,6 +171,9 @@ class Gate:
                 await visit.refuse(broken())
         finally:
             self._tell(visit)
+
+    def _is_open(self, path: str) -> bool:
+        return path in OPEN or (is_page(path) and getattr(self.state, "glass", None) is not None)
 
     def _check_host(self, visit: Visit) -> None:
         """A page whose name was made to point here (DNS rebinding) calls us by that name. Addresses in numbers have no
@@ -212,7 +232,7 @@ class Gate:
         if any(known) and scheme.lower() == b"bearer":
             return f"key:{hmac.digest(self._secret, digest, 'sha256').hex()[:8]}"
         visit.scope["instar.client"] = by_address
-        if visit.path in OPEN:
+        if self._is_open(visit.path):
             return by_address
         raise Refusal(
             401, "This server wants a key: Authorization: Bearer KEY.", code="invalid_api_key",
@@ -271,6 +291,8 @@ class Visit:
         self.status, self.whole, self.entered, self.broken = 0, False, False, False
         self.added = [(b"x-request-id", self.id.encode()), (b"x-content-type-options", b"nosniff")]
         scope["instar.id"], scope["instar.note"] = self.id, {}
+        if self.path in ("/", "/glass") or self.path.startswith(GLASS):
+            self.added += SHIELD
 
     @property
     def method(self) -> str:

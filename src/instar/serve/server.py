@@ -139,21 +139,24 @@ async def _run(
             opened.set_result(service)
         return service
 
-    server = Listening(
-        uvicorn.Config(
-            create_app(opening, rules=rules), http=Protocol, ws="none", lifespan="on", log_config=None,
-            access_log=False, proxy_headers=False, server_header=False, h11_max_incomplete_event_size=HEADERS,
-            timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=FAREWELL,
-        )
-    )  # fmt: skip
     _allow_files()
     stopping = Stopping()
     with stopping.listening():
+        app = create_app(opening, rules=rules, glass=options)
+        server = Listening(
+            uvicorn.Config(
+                app, http=Protocol, ws="none", lifespan="on", log_config=None, access_log=False, proxy_headers=False,
+                server_header=False, h11_max_incomplete_event_size=HEADERS, timeout_keep_alive=KEEP_ALIVE,
+                timeout_graceful_shutdown=FAREWELL,
+            )
+        )  # fmt: skip
         listening = asyncio.create_task(server.serve(sockets=[listener]))
         listening.add_done_callback(lambda _: stopping.asked.set())  # it ends before it was told to: a fault of ours
         try:
             return await _answer(opened, stopping, ready)
         finally:
+            if app.state.glass is not None:  # streams of its would hold up the end
+                await app.state.glass.stop()
             server.should_exit = True
             await _first(listening, stopping.pressed)
             server.force_exit = stopping.pressed.is_set()

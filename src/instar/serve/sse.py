@@ -70,13 +70,14 @@ class EventStream(Response):
 
     def __init__(
         self,
-        events: AsyncGenerator[Mapping[str, Any] | str],
+        events: AsyncGenerator[Any],
         closed: Callable[[], None] = lambda: None,
         *,
         ping: float = PING,
         stalled: float = STALLED,
     ) -> None:
-        """events: objects, or texts that are sent as they are; closed: called once, however it ends."""
+        """events: objects, or texts that are sent as they are, or what `written` knows; closed: called once, however
+        it ends."""
         self.events, self.closed, self.ping, self.stalled = events, closed, ping, stalled
         self.status_code, self.background = 200, None
         self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
@@ -101,7 +102,7 @@ class EventStream(Response):
         try:
             async with aclosing(self.events) as events:
                 async for event in events:
-                    await self._say(send, f"data: {event if isinstance(event, str) else dumps(event)}\n\n")
+                    await self._say(send, self.written(event))
         except Refusal as refusal:
             note["error"] = refusal.code or refusal.kind
             await self._say(send, f"data: {dumps(refusal.body)}\n\n")
@@ -110,6 +111,10 @@ class EventStream(Response):
             log.error("a stream failed: %s", place(error))
             await self._say(send, f"data: {dumps(broken().body)}\n\n")
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def written(self, event: Any) -> str:
+        """An event as it is sent."""
+        return f"data: {event if isinstance(event, str) else dumps(event)}\n\n"
 
     async def _say(self, send: Send, text: str) -> None:
         self._sending, self._sent = True, asyncio.get_running_loop().time()

@@ -17,7 +17,7 @@ from .asking import (
 from .export import ExportOptions
 from .inspecting import InspectOptions
 from .screen import Machine, Screen
-from .serving import BenchServeOptions, ServeOptions
+from .serving import BenchServeOptions, GlassOptions, ServeOptions
 from .speed import BenchDecodeOptions
 from .stages import ClassifyOptions, GrowOptions, NoiseOptions, PretrainOptions, SftOptions
 from .texts import (
@@ -45,6 +45,7 @@ __all__ = [
     "EvaluateOptions",
     "ExportOptions",
     "GenerateOptions",
+    "GlassOptions",
     "GrowOptions",
     "InspectOptions",
     "LoraOptions",

@@ -10,6 +10,22 @@ from .screen import REQUIRED, SHORT, Machine, Screen
 
 
 @dataclass(frozen=True)
+class GlassOptions:
+    """The page that shows what a model computes."""
+
+    # on, off, or auto: on where only this machine can call
+    mode: Literal["auto", "on", "off"] = "auto"
+    # folders whose models and runs it shows, beside the model that is served and the stages beside that
+    roots: tuple[str, ...] = ()
+    # bytes of what it keeps of the texts that are looked at
+    budget: int = 2**30
+    # seconds that it keeps a text after it was looked at last
+    seconds: float = 900.0
+    # seconds without a request after which its process ends, to start anew with the next
+    idle: float = 1800.0
+
+
+@dataclass(frozen=True)
 class ServeOptions(Machine):
     """Answer programs that speak OpenAI's API. --engine.x may be said as --x."""
 
@@ -56,6 +72,7 @@ class ServeOptions(Machine):
     pooling: Literal["mean", "last"] = "mean"
 
     engine: EngineOptions = field(default_factory=lambda: EngineOptions(tune=True), metadata=SHORT)
+    glass: GlassOptions = field(default_factory=GlassOptions)
 
 
 @dataclass(frozen=True)
