@@ -39,8 +39,8 @@ MEANT = Words(
 def view(box: Box, args: Mapping[str, Any]) -> dict[str, Any]:
     """{trace, view, ask, vs, parts} -> the panel as `instar inspect --view V --format json` has it; ask: fields
     of InspectOptions; vs: another model or adapter, or `base`, the model with its adapter off; parts: those of data,
-    arrays and figures that are wanted, the others are empty, for a page that has their numbers from elsewhere. Title, checks and notes are always
-    there."""
+    arrays and figures that are wanted, the others are empty, for a page that has their numbers from elsewhere. Title,
+    checks and notes are always there."""
     kept = box.traces.find(args["trace"])
     name = args["view"]
     if name not in VIEWS and name != PROOF:
