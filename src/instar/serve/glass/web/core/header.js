@@ -26,7 +26,7 @@ export function mountHeader(root, store, does) {
         (id) => store.set({ vs: id })) : null,
       h("span", { class: "spring" }),
       h("button", { type: "button", dataset: { testid: "tour" }, on: { click: () => store.set({ tour: 1 }) } }, t("header.tour")),
-      h("button", { type: "button", class: "icon", dataset: { testid: "spoken" }, lang: state.lang === "zh" ? "en" : "zh-Hans", aria: { label: t("header.lang") }, on: { click: does.language } }, state.lang === "zh" ? "EN" : "中"),
+      h("button", { type: "button", class: "icon", dataset: { testid: "lang" }, lang: state.lang === "zh" ? "en" : "zh-Hans", aria: { label: t("header.lang") }, on: { click: does.language } }, state.lang === "zh" ? "EN" : "中"),
       h("button", { type: "button", class: "icon", dataset: { testid: "theme" }, aria: { label: t("header.theme") }, on: { click: does.theme } }, "◐"),
       h("button", { type: "button", class: "icon", dataset: { testid: "help" }, aria: { label: t("header.help") }, on: { click: does.help } }, "?"));
     if (focused) /** @type {HTMLElement | null} */ (root.querySelector(`[data-testid="${focused}"]`))?.focus();
