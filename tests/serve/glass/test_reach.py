@@ -40,13 +40,18 @@ def test_axe_finds_nothing_serious(page, opened, view, theme):
 @pytest.mark.parametrize("width", [320, 390, 1024, 1440])
 @pytest.mark.parametrize("view", VIEWS)
 def test_no_width_hides_anything_at_the_side(page, opened, view, width):
-    """The page never scrolls sideways, down to 320 pixels."""
+    """The page never scrolls sideways, down to 320 pixels, and no view begins above the foot of the header."""
     page.set_viewport_size({"width": width, "height": 800})
     opened(view)
     wide = page.evaluate(
         "[...document.querySelectorAll('#stage, body')].map((el) => [el.scrollWidth, el.clientWidth, el.id])"
     )
     assert all(scroll <= client + 1 for scroll, client, _ in wide), wide
+    foot, top = page.evaluate(
+        "[document.getElementById('top').getBoundingClientRect().bottom,"
+        " document.getElementById('stage').getBoundingClientRect().top]"
+    )
+    assert top >= foot - 1
 
 
 @pytest.mark.parametrize("view", VIEWS)
