@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import os
-import signal
 import socket
 import sys
 import time
@@ -36,6 +35,7 @@ from ..train.machine import pick_device, weights_dtype
 from . import wire
 from .compiling import Compiled, Compiling
 from .discreet import discreet
+from .inherited import inherited
 from .naming import adapters_of, model_name
 from .wire import LINE, Message
 
@@ -344,13 +344,7 @@ def listen(line: socket.socket, inbox: SimpleQueue[Any]) -> None:
 
 def main(arguments: Iterable[str]) -> int:
     """Serve over the socket whose number is the only argument -> 2 where the model cannot be loaded."""
-    (descriptor,) = arguments
-    line = socket.socket(fileno=int(descriptor))
-    line.set_inheritable(False)
-    # Ctrl-C and what ends a whole group of processes are for the front, which lets answers end before it goes
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)
-    os.dup2(2, 1)  # what anyone prints is no part of what the server prints
+    line = inherited(arguments)
     inbox: SimpleQueue[Any] = SimpleQueue()
     Thread(target=listen, args=(line, inbox), daemon=True).start()
     start = inbox.get()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import sys
 import warnings
@@ -24,6 +23,7 @@ from ...config import InputError, from_dict
 from ...config.options import ServeOptions
 from ...hub.memory import free_bytes
 from ...train.machine import pick_device, weights_dtype
+from ..inherited import inherited
 from ..log import escaped, place
 from .box import Binary, Box, Event, Operation
 from .index import Index
@@ -202,13 +202,7 @@ def listen(line: socket.socket, inbox: SimpleQueue[Any], cancelled: set[int]) ->
 
 def main(arguments: Iterable[str]) -> int:
     """Work over the socket whose number is the only argument."""
-    (descriptor,) = arguments
-    line = socket.socket(fileno=int(descriptor))
-    line.set_inheritable(False)
-    # Ctrl-C and what ends a whole group of processes are for the front, which ends this one when it goes
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)
-    os.dup2(2, 1)  # what anyone prints is no part of what the server prints
+    line = inherited(arguments)
     os.nice(NICE)
     inbox: SimpleQueue[Any] = SimpleQueue()
     cancelled: set[int] = set()
