@@ -6,7 +6,7 @@ import os
 import re
 import signal
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 
@@ -250,3 +250,18 @@ def settled():
             before, now = now, page.evaluate(DONE)
 
     return wait
+
+
+@pytest.fixture
+def shown(page, glass_url):
+    """shown(view, text, *drawn, **state): the view of a text, once those parts of it are drawn."""
+
+    def show(view, text, *drawn, **state):
+        said = urlencode({"view": view, "text": text} | state, quote_via=quote)
+        page.goto("about:blank")  # a change of the hash alone would leave what is drawn
+        page.goto(f"{glass_url}#{said}")
+        for name in drawn:
+            page.wait_for_selector(f"[data-testid={name}]", timeout=60_000)
+        return page
+
+    return show

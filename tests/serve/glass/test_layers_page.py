@@ -2,7 +2,6 @@
 
 import json
 import re
-from urllib.parse import quote
 
 import pytest
 
@@ -23,18 +22,9 @@ def asked(page, glass_url):
 
 
 @pytest.fixture
-def opened(page, glass_url):
+def opened(shown):
     """opened(**state): the view of layers, lens and shares drawn."""
-
-    def open_(**state):
-        more = "".join(f"&{name}={quote(str(value))}" for name, value in state.items())
-        page.goto("about:blank")  # a change of the hash alone would leave what is drawn
-        page.goto(f"{glass_url}#view=layers&text={quote(TEXT)}{more}")
-        page.wait_for_selector("[data-testid=panel-lens]", timeout=60_000)
-        page.wait_for_selector("[data-testid=explain]", timeout=60_000)
-        return page
-
-    return open_
+    return lambda **state: shown("layers", TEXT, "panel-lens", "explain", **state)
 
 
 def value(page, name):

@@ -2,7 +2,6 @@
 
 import json
 import re
-from urllib.parse import quote
 
 import pytest
 
@@ -22,17 +21,9 @@ def asked(page, glass_url):
 
 
 @pytest.fixture
-def opened(page, glass_url):
+def opened(shown):
     """opened(text, **state): the view of tokens."""
-
-    def open_(text, **state):
-        more = "".join(f"&{name}={quote(str(value))}" for name, value in state.items())
-        page.goto("about:blank")  # a change of the hash alone would leave what is drawn
-        page.goto(f"{glass_url}#view=tokens&text={quote(text)}{more}")
-        page.wait_for_selector("[data-testid=panel-tokens]", timeout=60_000)
-        return page
-
-    return open_
+    return lambda text, **state: shown("tokens", text, "panel-tokens", **state)
 
 
 def value(page, name):
