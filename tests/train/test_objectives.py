@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from instar.batch import IGNORE, Batch, View
-from instar.train.objectives import Sums, cross_entropy, cross_entropy_sum
+from instar.train.objectives import Sums, cross_entropy, cross_entropy_sum, teaching_places
 
 
 @pytest.fixture
@@ -154,3 +154,78 @@ def test_experts_add_what_balances_them(make_model, batch):
     assert count == 8
     torch.testing.assert_close(total, 0.5 * model.imbalance() * 8)
     assert set(cross_entropy(model.eval(), batch).terms) == {"loss"}
+
+
+SHAPES = [
+    {"positions": "rotary"}, {"positions": "alibi"}, {"positions": "t5"}, {"positions": "learned"},
+    {"residual": "post"}, {"residual": "inside"}, {"residual": "both"}, {"residual": "parallel"},
+    {"causal": False}, {"windows": (0, 3)}, {"experts": 4, "experts_used": 2},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_last_block_goes_on_with_places_that_teach_alone(make_model, batch, packed, shape):
+    """What is learnt of the few places that teach is what is learnt where all go through the last block: loss and every
+    gradient."""
+    model = make_model(torch.float64, **shape)
+    few = batch.targets.clone()
+    few[0, 6:] = few[1, 3:] = IGNORE
+    segments = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 0, 1, 1]])
+    positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5, 6, 0, 1]])
+    view = View(positions, segments) if packed else View()
+    hidden = model.hidden(batch.tokens, view=view)
+    logits = model.heads["lm"](hidden).flatten(0, 1)
+    plain = F.cross_entropy(logits, few.flatten(), ignore_index=IGNORE, reduction="sum")
+    plain.backward()
+    wanted = gradients(model)
+    model.zero_grad()
+    assert teaching_places(few).shape == (2, 1)
+    total, count = cross_entropy(model, Batch(batch.tokens, few, view)).terms["loss"]
+    total.backward()
+    assert count == 2
+    torch.testing.assert_close(total, plain, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(gradients(model), wanted, rtol=1e-8, atol=1e-9)
+
+
+def test_the_last_block_is_spared_the_places_that_say_nothing(make_model, batch):
+    """Its feed-forward layer is given as many rows as teach, and not all."""
+    model = make_model()
+    rows = []
+    model.blocks[-1].feed_forward.register_forward_hook(lambda module, inputs, out: rows.append(inputs[0].shape[:2]))
+    cross_entropy(model, Batch(batch.tokens, batch.targets))
+    assert rows == [(2, 4)]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_few_places_of_a_target_still_see_their_source(make_model, batch, packed):
+    """An encoder-decoder's last block crosses to the source for places that teach alone, with the same gradients."""
+    model = make_model(torch.float64, encoder_layers=2)
+    few = batch.targets.clone()
+    few[0, 6:] = few[1, 3:] = IGNORE
+    source = torch.randint(0, 61, (2, 6), generator=torch.Generator().manual_seed(5))
+    halves = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 0, 1, 1]])
+    parts = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1]])
+    view = View(segments=halves) if packed else View()
+    behind = View(segments=parts) if packed else View(keep=torch.arange(6) < torch.tensor([[6], [4]]))
+    hidden = model.hidden(batch.tokens, view=view, source=source, source_view=behind)
+    logits = model.heads["lm"](hidden).flatten(0, 1)
+    plain = F.cross_entropy(logits, few.flatten(), ignore_index=IGNORE, reduction="sum")
+    plain.backward()
+    wanted = gradients(model)
+    model.zero_grad()
+    found = cross_entropy(model, Batch(batch.tokens, few, view, source, behind)).terms["loss"][0]
+    found.backward()
+    torch.testing.assert_close(found, plain, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(gradients(model), wanted, rtol=1e-8, atol=1e-9)
+
+
+def test_few_places_are_recomputed_too(make_model, batch):
+    """With blocks computed anew in the backward pass the gradients are the same."""
+    learnt = []
+    for recompute in (False, True):
+        model = make_model(torch.float64)
+        model.recompute = recompute
+        cross_entropy(model, batch).terms["loss"][0].backward()
+        learnt.append(gradients(model))
+    torch.testing.assert_close(learnt[1], learnt[0])

@@ -5,7 +5,7 @@ Letters: B batch, T queries, S keys, D model, H heads, K key-value heads, E head
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +21,24 @@ SHORT = 384
 
 
 class Seen(NamedTuple):
-    """What the queries of one kind of layer may see, made once a forward pass: mask (B or 1, 1 or H, T, S) added to the
-    scores, or None and whether to be causal; and how queries and keys are turned."""
+    """What the queries of one kind of layer may see, made once a forward pass: mask (B or 1, 1 or H, T or 1, S) added
+    to the scores, or None and whether to be causal; and how queries and keys are turned, with `keys` for keys that are
+    not those of the queries' places."""
 
     mask: Tensor | None = None
     causal: bool = False
     rotation: Rotation | None = None
+    keys: Rotation | None = None
+
+    def at(self, places: Tensor, length: int, dtype: torch.dtype) -> Seen:
+        """For the queries at the places (B, R) alone, out of a text of `length` keys."""
+        mask = self.mask
+        if mask is None and self.causal:
+            mask = added(torch.arange(length, device=places.device) <= places[..., None], dtype)
+        elif mask is not None and mask.shape[2] > 1:
+            mask = taken(mask, places)
+        turns = self.rotation
+        return Seen(mask, False, None if turns is None else Rotation(*(taken(x, places) for x in turns)), turns)
 
 
 class Kept(Protocol):
@@ -34,6 +46,12 @@ class Kept(Protocol):
 
     def attend(self, attend: Attend, q: Tensor, new: tuple[Tensor, Tensor] | None, seen: Seen) -> Tensor:
         """Keep the k, v (B, K, T, E) of new tokens, where there are any, and let q (B, H, T, E) attend to all."""
+
+
+def taken(x: Tensor, places: Tensor) -> Tensor:
+    """x (B or 1, N, T, C) at the places (B, R) -> (B, N, R, C)."""
+    rows = torch.arange(len(places), device=places.device)[:, None] % len(x)
+    return x[rows, :, places].transpose(1, 2)
 
 
 def added(sees: Tensor, dtype: torch.dtype) -> Tensor:
@@ -51,12 +69,16 @@ def grouped_weights(
     (B, K, H/K T, S): the queries that share a key-value head stand one after the other. Scores are in fp32 at least, as
     fused kernels have them: in bf16 two of 20 and 20.05 would be equal."""
     scale = scale or q.shape[-1] ** -0.5
-    groups = q.shape[1] // k.shape[1]
+    groups, queries = q.shape[1] // k.shape[1], q.shape[2]
     wide = torch.promote_types(q.dtype, torch.float32)
-    scores = (q.to(wide) * scale).unflatten(1, (-1, groups)).flatten(2, 3) @ k.to(wide).mT
+    q = q.unflatten(1, (-1, groups)).flatten(2, 3)
+    if torch.is_grad_enabled() and q.dtype != wide:
+        scores = Scores.apply(q, k) * scale
+    else:
+        scores = (q.to(wide) * scale) @ k.to(wide).mT
     scores = capped(scores, cap)
     if causal:
-        mask = torch.full((1, 1, q.shape[2], k.shape[2]), -torch.inf, dtype=wide, device=q.device).triu_(1)
+        mask = torch.full((1, 1, queries, k.shape[2]), -torch.inf, dtype=wide, device=q.device).triu_(1)
     if mask is not None:
         if mask.shape[1] == 1:
             mask = mask if mask.shape[2] == 1 else mask.repeat(1, 1, groups, 1)  # 1: the same for all queries
@@ -64,6 +86,23 @@ def grouped_weights(
             mask = mask.unflatten(1, (-1, groups)).flatten(2, 3)
         scores = scores + mask if cap or mask.requires_grad else scores.add_(mask)
     return scores.softmax(-1).to(q.dtype)
+
+
+class Scores(torch.autograd.Function):
+    """q (..., T, E) and k (..., S, E) in half precision -> q k^T in fp32, whose gradient is rounded before it is
+    multiplied, as fused kernels do (Dao 2023, FlashAttention-2): both products of the backward pass are of half
+    precision, and only the scores themselves are not."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor) -> Tensor:
+        ctx.save_for_backward(q, k)
+        return q.float() @ k.float().mT
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        q, k = ctx.saved_tensors
+        gradient = gradient.to(q.dtype)
+        return gradient @ k, gradient.mT @ q
 
 
 def attention_weights(
@@ -132,13 +171,23 @@ class Attention(nn.Module):
         q = self._normed(self.q(x), self.q_norm, self.heads).transpose(1, 2)
         if seen.rotation is not None:
             q = seen.rotation.turn(q)
-        new = None if source is None else self.keys(source, seen.rotation)
+        new = None if source is None else self.keys(source, seen.rotation if seen.keys is None else seen.keys)
         if kept is not None:
             y = kept.attend(self.attend, q, new, seen)
         else:
             assert new is not None
             y = self.attend(q, *new, seen.mask, seen.causal)
         return self.out(y.transpose(1, 2).flatten(2))
+
+    def looks(self, x: Tensor, source: Tensor, seen: Seen, head: int) -> Tensor:
+        """What one head takes of each token of source (B, S, D) for those of x (B, T, D): (B, T, S)."""
+        q = self._normed(self.q(x), self.q_norm, self.heads).transpose(1, 2)[:, head : head + 1]
+        q = q if seen.rotation is None else seen.rotation.turn(q)
+        k, _ = self.keys(source, seen.rotation if seen.keys is None else seen.keys)
+        shared = head // (self.heads // self.kv_heads)
+        mask = seen.mask if seen.mask is None or seen.mask.shape[1] == 1 else seen.mask[:, head : head + 1]
+        scale = (self.attend.size or self.size) ** -0.5
+        return attention_weights(q, k[:, shared : shared + 1], mask, seen.causal, scale, self.attend.cap)[:, 0]
 
     def keys(self, source: Tensor, rotation: Rotation | None = None) -> tuple[Tensor, Tensor]:
         """source (B, S, D) -> k, v (B, K, S, E)."""

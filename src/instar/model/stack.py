@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,10 @@ def _at_once(x: Tensor, join: Join, parts: Sequence[Part]) -> Tensor:
 ORDERS: dict[str, Callable[[Tensor, Join, Sequence[Part]], Tensor]] = {"parallel": _at_once}
 
 
+# where a sublayer is given the stream itself, and not a norm of it
+BARE = {"post", "inside"}
+
+
 class Block(nn.Module):
     """Attention, in a decoder with an encoder attention to the source, then a feed-forward layer, each joined to the
     stream as the config says."""
@@ -61,6 +66,7 @@ class Block(nn.Module):
             self.cross_norm = own(config.d_model, config.norm_eps)
             self.cross_after = behind(config.d_model, config.norm_eps)
         self.join = entry(RESIDUALS, "residual", config.residual)
+        self.bare = config.residual in BARE
         self.order = ORDERS.get(config.residual, _in_turn)
         self.drop = Dropout(config.dropout)
 
@@ -72,15 +78,49 @@ class Block(nn.Module):
         memory: Tensor | None = None,
         crossing: Seen = Seen(),  # noqa: B008
         recalled: Kept | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
-        """x (B, T, D) -> (B, T, D). memory (B, S, D): states of the source, or None where `recalled` holds its keys."""
-        parts: list[Part] = [
-            (self.attention_norm, self.attention_after, lambda y: self.drop(self.attention(y, y, seen, kept)))
-        ]
+        """x (B, T, D) -> (B, T, D). memory (B, S, D): states of the source, or None where `recalled` holds its keys.
+        places (B, R): all that is wanted, without a cache: (B, R, D), and the other tokens are keys alone."""
+        if places is not None:
+            return self._at(places, x, seen, memory, crossing)
+        return self.order(
+            x, self.join, self._parts(lambda y: self.attention(y, y, seen, kept), memory, crossing, recalled)
+        )
+
+    def _at(self, places: Tensor, x: Tensor, seen: Seen, memory: Tensor | None, crossing: Seen) -> Tensor:
+        """For the places alone, but where experts are balanced by what all places ask of them."""
+        if isinstance(self.feed_forward, Experts):
+            return rows_at(self(x, seen, None, memory, crossing), places)
+        count, here = x.shape[1], rows_at(x, places)
+        source = self.attended(x)
+        seen, crossing = seen.at(places, count, x.dtype), crossing.at(places, 0, x.dtype)
+        return self.order(
+            here, self.join, self._parts(lambda y: self.attention(y, source, seen, None), memory, crossing)
+        )
+
+    def attended(self, x: Tensor) -> Tensor:
+        """What attention is given of the stream x."""
+        return x if self.bare else self.attention_norm(x)
+
+    def _parts(
+        self,
+        attend: Callable[[Tensor], Tensor],
+        memory: Tensor | None,
+        crossing: Seen,
+        recalled: Kept | None = None,
+    ) -> list[Part]:
+        parts: list[Part] = [(self.attention_norm, self.attention_after, lambda y: self.drop(attend(y)))]
         if (cross := self.cross) is not None:
             parts.append((self.cross_norm, self.cross_after, lambda y: self.drop(cross(y, memory, crossing, recalled))))
         parts.append((self.feed_forward_norm, self.feed_forward_after, lambda y: self.drop(self.feed_forward(y))))
-        return self.order(x, self.join, parts)
+        return parts
+
+
+def rows_at(x: Tensor, places: Tensor) -> Tensor:
+    """x (B, T, D) at the places (B, R) -> (B, R, D)."""
+    rows = places + x.shape[1] * torch.arange(len(places), device=places.device)[:, None]
+    return x.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
 class Stack(nn.Module):
@@ -116,9 +156,11 @@ class Stack(nn.Module):
         cache: Cache | None = None,
         memory: Tensor | None = None,
         memory_view: View | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """tokens (B, T) -> (B, T, D) after the last norm. memory (B, S, D): states of the source; a cache that knows
-        the source needs none."""
+        the source needs none. places (B, R): all that is wanted, without a cache: (B, R, D), for which the last block
+        computes no more than that."""
         dtype = self.compute or embed.weight.dtype
         positions = self._where(tokens, view, cache)
         windows = self.config.windows or (0,) * len(self.blocks)
@@ -126,13 +168,14 @@ class Stack(nn.Module):
         crossing = self._crossing(view, cache, memory_view, dtype)
         x = self._embedded(tokens, embed, view, positions, dtype)
         for number, (block, window) in enumerate(zip(self.blocks, windows)):
-            if self.recompute and self.training:
-                x = checkpoint(
-                    block, x, seen[window], None, memory, crossing, use_reentrant=False,
-                    context_fn=partial(both_passes, block),
-                )  # fmt: skip
-            elif cache is None:
-                x = block(x, seen[window], None, memory, crossing)
+            if cache is None:
+                few: dict[str, Any] = {} if places is None or number < len(self.blocks) - 1 else {"places": places}
+                inputs = (x, seen[window], None, memory, crossing)
+                if self.recompute and self.training:
+                    passes = partial(both_passes, block)
+                    x = checkpoint(block, *inputs, use_reentrant=False, context_fn=passes, **few)
+                else:
+                    x = block(*inputs, **few)
             else:
                 recalled = cache.cross[number] if cache.cross else None
                 x = block(x, seen[window], cache[number], memory, crossing, recalled)

@@ -188,8 +188,10 @@ class Transformer(Stack):
         source_view: View | None = None,
         memory: Tensor | None = None,
         cache: Cache | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
-        """tokens (B, T) -> (B, T, D) after the last norm.
+        """tokens (B, T) -> (B, T, D) after the last norm; with places (B, R), the only ones that are wanted,
+        (B, R, D).
 
         source (B, S): what an encoder-decoder is to read, padded on the right where source_view says so; memory: the
         same, encoded already. With a cache the tokens stand behind those already in it, it is extended, and the keys
@@ -204,7 +206,9 @@ class Transformer(Stack):
             cache.attend_to(_lengths(memory, source_view))
         elif memory is None and self.encoder is not None and (cache is None or not min(cache.source_lengths)):
             raise InputError("an encoder-decoder was given no source; pass source, or a cache that knows one")
-        return self.states(tokens, self.embed, view=view, cache=cache, memory=memory, memory_view=source_view)
+        return self.states(
+            tokens, self.embed, view=view, cache=cache, memory=memory, memory_view=source_view, places=places
+        )
 
     def pool(self, hidden: Tensor, view: View | None = None) -> Tensor:
         """hidden (B, T, D) -> (B, D), one vector a text, as config.pooling says."""

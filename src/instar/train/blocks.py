@@ -41,9 +41,13 @@ def compile_blocks(model: Any, objective: Objective, batch: Batch, warn: Callabl
 
 def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
     """The compiled function where gradients are taken, the plain one elsewhere: evaluation and generation have a shape
-    of their own at every call, and each would be compiled anew until torch gives up."""
+    of their own at every call, as have the places that teach, and each would be compiled anew until torch gives up."""
     fast = torch.compile(forward, dynamic=False)
-    return lambda *inputs, **named: (fast if torch.is_grad_enabled() else forward)(*inputs, **named)
+
+    def chosen(*inputs: Any, **named: Any) -> Any:
+        return (fast if torch.is_grad_enabled() and "places" not in named else forward)(*inputs, **named)
+
+    return chosen
 
 
 def _outcome(model: Any, objective: Objective, batch: Batch) -> tuple[float, float]:

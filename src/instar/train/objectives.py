@@ -58,9 +58,14 @@ def cross_entropy(model: Any, batch: Batch, *, head: str = "lm", chunk: int = 20
     target that is spread evenly over all answers (Szegedy et al. 2016, section 7); the metric nll is without it. A
     model with experts adds the term balance.
     """
-    hidden = model.hidden(batch.tokens, view=batch.view, **_source(batch))
-    hidden = model.pool(hidden, batch.view) if head in POOLED else hidden.flatten(0, 1)
-    targets = batch.targets.flatten()
+    targets = batch.targets
+    if head in POOLED:
+        hidden = model.pool(model.hidden(batch.tokens, view=batch.view, **_source(batch)), batch.view)
+    else:
+        places = teaching_places(targets)
+        hidden = model.hidden(batch.tokens, view=batch.view, places=places, **_source(batch)).flatten(0, 1)
+        targets = targets if places is None else targets.gather(1, places)
+    targets = targets.flatten()
     teaching = (targets != IGNORE).nonzero().squeeze(1)
     if len(teaching) < len(targets):
         hidden, targets = hidden.index_select(0, teaching), targets.index_select(0, teaching)
@@ -71,6 +76,17 @@ def cross_entropy(model: Any, batch: Batch, *, head: str = "lm", chunk: int = 20
     return Loss(terms={"loss": (loss, count)} | balance(model, count), metrics=metrics)
 
 
+def teaching_places(targets: Tensor) -> Tensor | None:
+    """targets (B, T) -> places (B, R) that hold all that teach in each row, and others where a row has fewer than
+    another; None where they are so many that it would not pay to leave the rest out."""
+    teaches = targets != IGNORE
+    most = int(teaches.sum(1).max())
+    if not 0 < most <= FEW * targets.shape[1]:
+        return None
+    return teaches.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
+
+
+FEW = 0.6  # of the places of a row
 POOLED = {"classify"}  # heads that are given one vector a text
 
 
