@@ -1,12 +1,15 @@
 """Dialogues become tokens of which the replies teach; what does not fit is cut, counted, reported."""
 
 import pytest
+import torch
 
 from instar.batch import IGNORE
-from instar.config import InputError
+from instar.config import InputError, ModelConfig
 from instar.data.collate import Collate
 from instar.data.dialogues import load_dialogues
 from instar.data.packing import best_fit
+from instar.model.transformer import Transformer
+from instar.train.objectives import cross_entropy
 
 END = 259
 TALK = {"turns": ["Who?", "Anna.", "Where?", "Home."]}  # 6 + 7 + 8 + 7 = 28 tokens
@@ -169,3 +172,58 @@ def test_without_a_template_a_completion_is_text_and_an_end(document, tokenizer,
     assert counts["bytes"] == 6
     with pytest.raises(InputError, match="without a chat template, which this tokenizer lacks, wanted a prompt"):
         load([document(TALK)], tokenizer)
+
+
+READING = {
+    "context": "Anna put the ball at home.",
+    "qas": [
+        {"question": "Who?", "answer": "Anna."},
+        {"question": "Where is the ball?", "answers": [{"text": "Home."}, {"text": "There."}]},
+        {"question": "What?", "answer": "Ball."},
+    ],
+}
+
+
+def test_questions_about_one_text_share_it(document, tokenizer):
+    """The text stands once, each question sees it and itself, and what is learnt of each is what it teaches alone."""
+    store, counts = load([document(READING)], tokenizer, context=200, fold=True)
+    apart, alone = load([document(READING)], tokenizer, context=200)
+    assert (len(store), len(apart)) == (1, 3)
+    assert live(store, 200) == "Anna.|Home.|Ball.|"
+    assert sorted(live(apart, 200).split("|")) == ["", "Anna.", "Ball.", "Home."]
+    assert counts["dialogues"] == alone["dialogues"] == 3
+    assert (counts["shared"], alone["shared"]) == (alone["tokens"] - counts["tokens"], 0)
+    assert counts["shared"] > 2 * len(READING["context"])
+    assert counts["teaching"] == alone["teaching"]
+
+
+def test_a_text_that_leaves_no_room_for_all_its_questions_is_read_again(document, tokenizer):
+    """No question is lost: the rest of them go on in another document, which begins with the text too."""
+    store, counts = load([document(READING)], tokenizer, context=66, fold=True)
+    assert len(store) > 1
+    assert store.lengths.max() <= 66
+    assert sorted(live(store, 66).split("|")) == ["", "Anna.", "Ball.", "Home."]
+    assert counts["replies_cut"] == 0
+
+
+def test_a_text_that_teaches_is_not_shared(document, tokenizer):
+    """With teach=all its last token has to say several first tokens, so each question keeps its own."""
+    store, counts = load([document(READING)], tokenizer, context=200, teach="all", fold=True)
+    assert (len(store), counts["shared"]) == (3, 0)
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned", "alibi"])
+def test_what_shares_a_text_is_learnt_as_by_itself(document, tokenizer, positions):
+    """Loss and gradients of questions in one row with their text are those of three rows, packed with others or not."""
+    model = Transformer(
+        ModelConfig(vocab_size=264, d_model=16, layers=2, heads=2, max_positions=256, positions=positions)
+    ).double()
+    found = []
+    for fold in (True, False):
+        store, _ = load([document(TALK), document(READING)], tokenizer, context=200, fold=fold)
+        model.zero_grad()
+        total, count = cross_entropy(model, Collate(store, 200)(list(best_fit(store.lengths, 200)))).terms["loss"]
+        total.backward()
+        found.append([total.detach(), torch.tensor(count), *(weight.grad for weight in model.parameters())])
+    for folded, whole in zip(*found):
+        torch.testing.assert_close(folded, whole, rtol=1e-9, atol=1e-10)

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from instar.config import InputError
-from instar.data.records import as_messages, is_dialogue, taught_of, text_of, texts_of, tools_of
+from instar.data.records import apart, as_messages, is_dialogue, taught_of, text_of, texts_of, tools_of
 
 ASKED = {"role": "user", "content": "Who?"}
 SAID = {"role": "assistant", "content": "Anna."}
@@ -35,6 +35,35 @@ def test_every_dialogue_shape_gives_the_same_messages(record):
     assert as_messages(record) == [ASKED, SAID]
     assert is_dialogue(record)
     assert text_of(record) == "Who?\nAnna."
+
+
+def test_questions_on_a_text_are_dialogues_that_begin_with_it():
+    """As SQuAD has them; read as one text they follow each other."""
+    qas = [{"question": "Who?", "answers": [{"text": "Anna."}]}, {"question": "When?", "answer": "Now."}]
+    record = {"context": "Anna did it.", "qas": qas}
+    first, second = apart(record)
+    assert as_messages(first) == [{"role": "user", "content": "Anna did it.\nWho?"}, SAID]
+    assert as_messages(second)[0]["content"] == "Anna did it.\nWhen?"
+    assert is_dialogue(record)
+    assert text_of(record) == "Anna did it.\nWho?\nAnna.\nWhen?\nNow."
+    assert taught_of(record) == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("qas", "wrong"),
+    [
+        ([], 'and "qas" list of 0; wanted'),
+        ("Who?", 'and "qas" str .*; wanted a string and a list'),
+        (["Who?"], r'"qas"\[0\] is str'),
+        ([{"question": "Who?"}], r'"qas"\[0\] has the keys question; wanted answer or answers'),
+        ([{"question": "Who?", "answers": []}], r'"qas"\[0\] asks str .*and answers null, wanted two strings'),
+        ([{"question": 1, "answer": "Anna."}], r'"qas"\[0\] asks int .*, wanted two strings'),
+    ],
+)
+def test_a_question_without_an_answer_is_named(qas, wrong):
+    """Which of them it is, and what was found there."""
+    with pytest.raises(InputError, match=wrong):
+        apart({"context": "Anna did it.", "qas": qas})
 
 
 def test_alpaca_input_follows_the_instruction():

@@ -190,3 +190,20 @@ def test_dialogue_messages_alternate(taught):
         assert roles == ["user", "assistant"] * (len(roles) // 2)
         assert all(one != other for one, other in pairwise(roles))
         assert record["messages"][0]["content"].startswith(record["story"])
+
+
+@pytest.mark.parametrize("manner", ["bare", "mixed"])
+def test_questions_that_stand_apart_are_those_of_the_dialogue(manner):
+    """The same stories, questions and answers, each question by itself; what asks about no story stays a dialogue."""
+    together, apart = (
+        list(records(f"world:dialogues?count=40&seed=3&turns=5&manner={manner}&apart={each}")) for each in (0, 1)
+    )
+    for one, other in zip(together, apart):
+        if not one["story"]:
+            assert one == other
+            continue
+        said = [message["content"] for message in one["messages"]]
+        assert said[0] == f"{other['context']}\n{other['qas'][0]['question']}"
+        assert said[1:] == [text for turn in other["qas"] for text in (turn["question"], turn["answer"])][1:]
+    assert sum("qas" in record for record in apart) > 30
+    assert all("messages" in record for record in records("world:dialogues?split=test&apart=1&count=5"))

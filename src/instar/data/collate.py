@@ -31,10 +31,18 @@ class Collate:
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
         pieces = [[self.store.tokens(*piece) for piece in row] for row in rows]
+        branches = [[self._branches(*piece) for piece in row] for row in rows]
         width = width_of(pieces, self.context, self.whole)
         targets = fill([[self.following(*piece) for piece in row] for row in rows], width, IGNORE)
-        plain = all(len(row) == 1 for row in rows)  # nobody looks ahead, so nobody sees the padding
-        return Batch(fill(pieces, width, self.pad or 0), targets, View() if plain else view_of(pieces, width))
+        if any(each.any() for row in branches for each in row):
+            view = view_of(pieces, width, branches)
+        else:  # where nobody looks ahead, nobody sees the padding
+            view = View() if all(len(row) == 1 for row in rows) else view_of(pieces, width)
+        return Batch(fill(pieces, width, self.pad or 0), targets, view)
+
+    def _branches(self, document: int, start: int, stop: int) -> np.ndarray:
+        found = self.store.branches(document, start, stop)
+        return np.zeros(stop - start, np.uint8) if found is None else found
 
     def following(self, document: int, start: int, stop: int) -> np.ndarray:
         """What the tokens [start, stop) of a document should say next; the last of a document nothing."""
@@ -63,15 +71,27 @@ def fill(rows: Laid, width: int, padding: int) -> torch.Tensor:
     return torch.from_numpy(filled)
 
 
-def view_of(rows: Laid, width: int) -> View:
+def view_of(rows: Laid, width: int, branches: Laid | None = None) -> View:
     """The view of rows that were filled so, for whoever would see the padding: every piece a segment of its own with
-    positions from 0, and so is the padding; what is as it would be without is left out."""
+    positions from 0, and so is the padding; what is as it would be without is left out. branches: of the tokens of each
+    piece."""
     used = np.array([sum(map(len, row)) for row in rows])
     keep = None if used.min() == width else torch.from_numpy(np.arange(width) < used[:, None])
-    if all(len(row) == 1 for row in rows):
+    if branches is None and all(len(row) == 1 for row in rows):
         return View(keep=keep)
-    positions = fill([[np.arange(len(piece)) for piece in row] for row in rows], width, 0)
+    places = [[np.arange(len(piece)) for piece in row] for row in rows]
+    if branches is not None:
+        places = [[places_of(each) for each in row] for row in branches]
+    positions = fill(places, width, 0)
     segments = fill([[np.full(len(piece), n) for n, piece in enumerate(row)] for row in rows], width, 0)
     for b, row in enumerate(rows):
         segments[b, used[b] :] = len(row)
-    return View(positions, segments, keep)
+    return View(positions, segments, keep, branches=None if branches is None else fill(branches, width, 0))
+
+
+def places_of(branches: np.ndarray) -> np.ndarray:
+    """The position of each token of texts that begin alike, all of which go on where the trunk ends."""
+    places = np.arange(len(branches))
+    begins = np.append(True, branches[1:] != branches[:-1])
+    trunk = int((branches == 0).sum())
+    return places - np.maximum.accumulate(np.where(begins, places, 0)) + np.where(branches > 0, trunk, 0)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..config import InputError, unknown
+from .branched import folded
 from .corpus import frame, text_key
 from .faults import Fault, Faults
-from .records import Message, as_messages, taught_of, text_of, told, tools_of
+from .records import Message, Record, apart, as_messages, taught_of, text_of, told, tools_of
 from .shards import Section, TokenStore, store_in_memory
 from .sources import Document
 
@@ -65,7 +66,7 @@ class Counts:
     too_long: not even the first reply that is learnt ends within the context; unanswered: nobody replies; untaught: no
     reply is to be learnt. All are left out. truncated: kept up to the last reply that fits; replies_cut: the replies
     that this cost, of all `replies` that are to be learnt. teaching: tokens that are learnt, of all `tokens`; bytes: of
-    the replies that are learnt.
+    the replies that are learnt; shared: tokens that would be read besides if questions about one text did not share it.
     """
 
     dialogues: int = 0
@@ -79,6 +80,7 @@ class Counts:
     tokens: int = 0
     teaching: int = 0
     bytes: int = 0
+    shared: int = 0
 
 
 def load_dialogues(
@@ -89,20 +91,23 @@ def load_dialogues(
     teach: str = "assistant",
     bad_records: float = 0.0,
     say: Callable[[str], None] | None = None,
+    fold: bool = False,
 ) -> tuple[TokenStore, dict[str, int]]:
     """All dialogues as one store whose `teaches` is set, and the counts of what was kept, cut and left out.
 
     teach: assistant learns the replies with their end markers, all learns every token, but for replies that are marked
     not to teach. Where the tokenizer has no chat template, a record is one prompt and its completion, spelt as plain
     text (`spelt_plainly`). Records that are no dialogue (malformed), or that the template does not take (refused), are
-    counted so and the first told to `say`. Raises InputError where more than the share `bad_records` is at fault, and
-    where none is left to learn from.
+    counted so and the first told to `say`. fold: questions about one text are one document of the store, in which the
+    text stands once. Raises InputError where more than the share `bad_records` is at fault, and where none is left to
+    learn from.
     """
     if teach not in TEACH:
         raise unknown("value for teach:", teach, TEACH)
     counts, faults = Counts(), Faults(bad_records, say)
     encoded = encode_dialogues(documents, tokenizer, counts, faults, context=context, teach=teach)
-    store = store_in_memory(encoded, tokenizer.vocab_size)
+    store = store_in_memory(_each(encoded, counts, context if fold else 0), tokenizer.vocab_size)
+    counts.tokens -= counts.shared
     faults.check(counts.dialogues)
     if not counts.teaching:
         wrong = f" and {len(faults)} are at fault ({faults.listed})" if len(faults) else ""
@@ -114,19 +119,29 @@ def load_dialogues(
     return store, asdict(counts) | faults.counts
 
 
+def _each(encoded: Iterable[tuple[Document, Section]], counts: Counts, context: int) -> Iterator[Section]:
+    """The sections, those of one record folded within the context unless it is 0."""
+    for _, group in groupby(encoded, key=lambda pair: pair[0].where):
+        whole = [section for _, section in group]
+        sections = list(folded(whole, context)) if context else whole
+        counts.shared += sum(len(each.ids) for each in whole) - sum(len(each.ids) for each in sections)
+        yield from sections
+
+
 def encode_dialogues(
     documents: Iterable[Document], tokenizer: Renderer, counts: Counts, faults: Faults, *, context: int, teach: str
-) -> Iterator[Section]:
-    """Each dialogue that fits as one section, in order."""
+) -> Iterator[tuple[Document, Section]]:
+    """Each dialogue that fits as one section, and the record that it is from, in order."""
     documents = iter(documents)
     while chunk := list(islice(documents, CHUNK)):
-        counts.dialogues += len(chunk)
         threads: list[tuple[Document, Thread]] = []
         for document in chunk:
             try:
-                threads.append((document, Thread(document)))
+                threads += [(document, Thread(one)) for one in apart(document.record)]
             except InputError as error:
+                counts.dialogues += 1
                 faults.add(document, error)
+        counts.dialogues += len(threads)
         answered = [(document, thread) for document, thread in threads if thread.replies]
         counts.unanswered += len(threads) - len(answered)
         for (document, thread), chat in zip(answered, _render(tokenizer, [thread for _, thread in answered])):
@@ -138,15 +153,14 @@ def encode_dialogues(
                 faults.add(document, error)
                 continue
             if section is not None:
-                yield section
+                yield document, section
 
 
 class Thread:
     """One dialogue on its way to tokens. replies: its answers; taught: which of them are to be learnt."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, record: Record) -> None:
         """Raises InputError for a record that is none."""
-        record = document.record
         self.messages: list[Message] = as_messages(record)
         self.tools: list[Any] | None = tools_of(record)
         self.key = text_key(text_of(record) if "text" in record else told(self.messages))

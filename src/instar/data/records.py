@@ -31,12 +31,23 @@ PAIRS = (
     ("prompt", "completion"), ("prompt", "response"), ("instruction", "output"), ("instruction", "response"),
     ("question", "answer"), ("question", "std_answer"),
 )  # fmt: skip
-WANTED = '{"text"}, {"messages"}, {"turns"}, {"conversations"}, ' + ", ".join(f'{{"{a}", "{b}"}}' for a, b in PAIRS)
+# A text and questions about it, each of which stands by itself, as SQuAD has them.
+READING = ("context", "qas")
+WANTED = '{"text"}, {"messages"}, {"turns"}, {"conversations"}, {"context", "qas"}, ' + ", ".join(
+    f'{{"{a}", "{b}"}}' for a, b in PAIRS
+)
 
 
 def is_dialogue(record: Record) -> bool:
     """Whether `as_messages` can read it; a record with a text of its own is a document."""
-    return "text" not in record and (any(key in record for key in THREADS) or _pair(record) is not None)
+    return "text" not in record and (
+        any(key in record for key in THREADS) or is_reading(record) or _pair(record) is not None
+    )
+
+
+def is_reading(record: Record) -> bool:
+    """Whether it is a text with questions about it."""
+    return all(key in record for key in READING) and not any(key in record for key in THREADS)
 
 
 def text_of(record: Record) -> str:
@@ -94,11 +105,53 @@ def as_messages(record: Record) -> list[Message]:
     for key in THREADS:
         if key in record:
             return messages_of(record[key], key)
+    if is_reading(record):
+        return [
+            message
+            for number, (question, answer) in enumerate(_questions(record))
+            for message in _asked(question if number else f"{record['context']}\n{question}", answer)
+        ]
     pair = _pair(record)
     if pair is None:
         raise InputError(f"a record with the keys {', '.join(map(str, record)) or '(none)'}; wanted one of {WANTED}")
     asked, answered = pair
     return [*_half(asked, "user"), *_half(answered, "assistant")]
+
+
+def apart(record: Record) -> list[Record]:
+    """The dialogues of a record: of a text with questions one for each, which begins with the text; of another shape
+    itself. Raises InputError for a question without an answer."""
+    if not is_reading(record):
+        return [record]
+    return [{"messages": _asked(f"{record['context']}\n{said}", reply)} for said, reply in _questions(record)]
+
+
+def _asked(question: str, answer: str) -> list[Message]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _questions(record: Record) -> list[tuple[str, str]]:
+    """Each question of a reading with its answer, or the first of its answers."""
+    qas, found = record["qas"], []
+    if not isinstance(record["context"], str) or not isinstance(qas, list) or not qas:
+        raise InputError(
+            f'"context" is {_kind(record["context"])} and "qas" {_kind(qas)}; wanted a string and a list of '
+            '{"question", "answer"}'
+        )
+    for number, one in enumerate(qas):
+        where = f'"qas"[{number}]'
+        if not isinstance(one, Mapping):
+            raise InputError(f'{where} is {_kind(one)}, wanted {{"question", "answer"}}')
+        answer = _first(one, ("answer", "answers"), where)
+        if isinstance(answer, list):
+            answer = answer[0] if answer else None
+        if isinstance(answer, Mapping):
+            answer = _first(answer, ("text",), f"{where}, its answer,")
+        question = _first(one, ("question",), where)
+        if not isinstance(question, str) or not isinstance(answer, str):
+            raise InputError(f"{where} asks {_kind(question)} and answers {_kind(answer)}, wanted two strings")
+        found.append((question, answer))
+    return found
 
 
 def taught_of(record: Record) -> list[bool]:
@@ -108,6 +161,8 @@ def taught_of(record: Record) -> list[bool]:
     Raises InputError for other marks, and for one that asks of somebody else's message to teach.
     """
     messages = as_messages(record)
+    if is_reading(record):
+        return [message["role"] == "assistant" for message in messages]
     threads = [record[key] for key in THREADS if key in record][:1] or list(_pair(record) or ())
     halves = [[half] if isinstance(half, str) else half for half in threads]
     asked = sum(map(len, halves[:-1]))

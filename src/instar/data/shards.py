@@ -48,20 +48,25 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 
 @dataclass(frozen=True)
 class Section:
-    """Ids of one stretch of text; key: hash of the text; size: its bytes; continues: its document goes on after it."""
+    """Ids of one stretch of text; key: hash of the text; size: its bytes; continues: its document goes on after it.
+
+    branches: of texts that begin alike, which of them each token is of, 0 where of all (`branched.folded`).
+    """
 
     ids: Sequence[int] | np.ndarray
     key: int
     size: int
     continues: bool = False
     teaches: Sequence[bool] | np.ndarray | None = None
+    branches: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Part:
     """Sections end to end: tokens (N,), offsets (S+1,) into them, keys (S,), sizes (S,), continues (S,).
 
-    teaches (N,) tells which tokens are to be learnt; None: all.
+    teaches (N,) tells which tokens are to be learnt; None: all. branches (N,): as a section's; None: no text shares its
+    beginning.
     """
 
     tokens: np.ndarray
@@ -70,6 +75,7 @@ class Part:
     sizes: np.ndarray
     continues: np.ndarray
     teaches: np.ndarray | None = None
+    branches: np.ndarray | None = None
 
 
 class TokenStore:
@@ -111,6 +117,12 @@ class TokenStore:
         teaches = self.parts[self.part_of[document]].teaches
         first, length = int(self.starts[document]), int(self.lengths[document])
         return None if teaches is None else teaches[first + start : first + min(stop, length)]
+
+    def branches(self, document: int, start: int, stop: int) -> np.ndarray | None:
+        """Which of several texts that begin alike the ids [start, stop) are of, or None where all are of one."""
+        branches = self.parts[self.part_of[document]].branches
+        first, length = int(self.starts[document]), int(self.lengths[document])
+        return None if branches is None else branches[first + start : first + min(stop, length)]
 
     def split(self, share: float) -> tuple[TokenStore, TokenStore]:
         """(to train on, held out): the sections whose hash falls below `share` are held out, whatever the tokenizer."""
@@ -173,11 +185,13 @@ def store_in_memory(sections: Iterable[Section], vocab_size: int) -> TokenStore:
     dtype = token_dtype(vocab_size)
     ids: list[np.ndarray] = []
     teaches: list[np.ndarray] = []
+    branches: list[np.ndarray] = []
     index: list[tuple[int, int, bool]] = []
     for section in sections:
         ids.append(np.asarray(section.ids, dtype))
         if section.teaches is not None:
             teaches.append(np.asarray(section.teaches, bool))
+        branches.append(np.zeros(len(ids[-1]), np.uint8) if section.branches is None else section.branches)
         index.append((section.key, section.size, section.continues))
     tokens = np.concatenate([np.empty(0, dtype), *ids])
     keys, sizes, continues = zip(*index) if index else ((), (), ())
@@ -188,6 +202,7 @@ def store_in_memory(sections: Iterable[Section], vocab_size: int) -> TokenStore:
         np.array(sizes, np.int64),
         np.array(continues, bool),
         np.concatenate(teaches) if teaches else None,
+        np.concatenate(branches) if any(each.any() for each in branches) else None,
     )
     return TokenStore([part])
 

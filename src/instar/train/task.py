@@ -68,7 +68,7 @@ def dialogues(options: SftOptions, tokenizer: Tokenizer) -> Task:
     notes: list[str] = []
     store, counts = load_dialogues(
         read(options.data), tokenizer, context=context, teach=options.teach, bad_records=options.bad_records,
-        say=notes.append,
+        say=notes.append, fold=options.packing != "none",
     )  # fmt: skip
     return replace(_next(store, counts, options, tokenizer), notes=notes)
 

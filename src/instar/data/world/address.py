@@ -44,6 +44,8 @@ class Address:
     kinds: tuple[str, ...] = KINDS
     # most questions about one story in a training dialogue
     turns: int = 6
+    # whether each question of a training dialogue stands by itself behind the story, else all in one conversation
+    apart: bool = False
     # seen, or held-out (test only): each frame's last template
     templates: str = "seen"
     # whether fixed facts are told (an eighth of the stories) and asked (a sixteenth of the dialogues)
@@ -116,6 +118,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "events": wholes(2, 8),
     "kinds": choices(*KINDS, "main", "fact"),
     "turns": whole(1, 24),
+    "apart": switch,
     "templates": choice("seen", "held-out"),
     "facts": switch,
     "talk": switch,

@@ -73,8 +73,12 @@ def dialogues(address: Address, number: int) -> Record:
 def conversation(writer: Writer, turns: list[Record], story: str = "") -> Record:
     """The record of some turns: its own fields are those of the first, "questions" holds all in training."""
     turns = [writer.mannered(turn) for turn in turns]
-    record = {"messages": messages(turns, story), "lang": writer.code, "threads": writer.threads if story else 0}
-    record |= {"story": story, **turns[0]}
+    if writer.address.apart and story and writer.train:
+        asked = [{"question": turn["question"], "answer": turn.get("said", turn["answer"])} for turn in turns]
+        record: Record = {"context": story, "qas": asked}
+    else:
+        record = {"messages": messages(turns, story)}
+    record |= {"lang": writer.code, "threads": writer.threads if story else 0, "story": story, **turns[0]}
     return record | ({"questions": turns} if writer.train else {"mentions": [""] * len(turns[0]["candidates"])})
 
 
