@@ -84,6 +84,7 @@ bench: $(VENV)/.test
 	$(VENV)/bin/python benchmarks/parallel.py
 	$(VENV)/bin/python benchmarks/depth.py
 	$(VENV)/bin/python benchmarks/recall.py
+	$(VENV)/bin/python benchmarks/evidence.py
 	$(VENV)/bin/python benchmarks/order.py
 
 bench-data: $(VENV)/.test

@@ -44,13 +44,15 @@ class View:
 @dataclass(frozen=True)
 class Batch:
     """tokens (B, T) int64; targets (B, T): what position t should say (next, already shifted, for a language model), or
-    IGNORE; (B, 1) where one answer is wanted of a whole text. source (B, S): what an encoder-decoder reads."""
+    IGNORE; (B, 1) where one answer is wanted of a whole text. source (B, S): what an encoder-decoder reads. evidence
+    (B, T, 2): where in its row the words that a target rests on begin and end, [begin, end); 0, 0: nobody says."""
 
     tokens: Tensor
     targets: Tensor
     view: View = field(default_factory=View)
     source: Tensor | None = None
     source_view: View | None = None
+    evidence: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         return _to(self, device)

@@ -34,6 +34,9 @@ class ByteTokenizer:
     def piece(self, id):
         return chr(id) if id < 256 else f"<{id}>"
 
+    def visible_bytes(self, ids):
+        return [bytes([id]) if id < 256 else b"" for id in ids]
+
     def chat(self, messages, *, add_generation_prompt=False, tools=None):
         ids, teaches = [], []
         if tools:

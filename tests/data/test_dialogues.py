@@ -227,3 +227,46 @@ def test_what_shares_a_text_is_learnt_as_by_itself(document, tokenizer, position
         found.append([total.detach(), torch.tensor(count), *(weight.grad for weight in model.parameters())])
     for folded, whole in zip(*found):
         torch.testing.assert_close(folded, whole, rtol=1e-9, atol=1e-10)
+
+
+def named(store, batch_of=200):
+    """What each target rests on, in words, target by target."""
+    rows = list(best_fit(store.lengths, batch_of))
+    batch = Collate(store, batch_of)(rows)
+    spelt = {}
+    for row, (begin, end) in zip(
+        *torch.where(batch.evidence[..., 1] > 0)[:1], batch.evidence[batch.evidence[..., 1] > 0]
+    ):
+        words = "".join(map(chr, batch.tokens[row, begin:end].tolist()))
+        spelt[words] = spelt.get(words, 0) + 1
+    return spelt
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_evidence_is_where_the_text_has_it(document, tokenizer, fold):
+    """Each target of a reply points at the words that the record names, wherever packing puts them; replies without
+    evidence, and everything else, point nowhere."""
+    qas = [one | {"evidence": words} for one, words in zip(READING["qas"], ["Anna put", "", "the ball"])]
+    told = {
+        "turns": [
+            {"role": "user", "content": "It rains. Wet?"},
+            {"role": "assistant", "content": "Yes.", "evidence": "It rains."},
+        ]
+    }
+    store, _ = load(
+        [document(READING | {"qas": qas}), document(told)], tokenizer, context=200, fold=fold, evidence=True
+    )
+    assert named(store) == {"Anna put": 6, "the ball": 6, "It rains.": 5}
+    assert load([document(told)], tokenizer)[0].evidence(0, 0, 9) is None
+
+
+def test_evidence_that_does_not_stand_before_its_reply_is_a_fault(document, tokenizer):
+    """Words of nobody, or of the reply itself: told with the words, and the record is left out."""
+    said = []
+    for words in ("It snows.", "Yes."):
+        told = {"turns": ["It rains. Wet?", {"role": "assistant", "content": "Yes.", "evidence": words}]}
+        store, counts = load([document(told), document(TALK)], tokenizer, evidence=True, bad_records=1, say=said.append)
+        assert (len(store), counts["refused"]) == (1, 1)
+    assert "the evidence of reply 1, 'It snows.', does not stand before it" in said[0]
+    with pytest.raises(InputError, match='"evidence" of message 1 is int'):
+        load([document({"turns": ["Wet?", {"role": "assistant", "content": "Yes.", "evidence": 3}]})], tokenizer)

@@ -207,3 +207,24 @@ def test_questions_that_stand_apart_are_those_of_the_dialogue(manner):
         assert said[1:] == [text for turn in other["qas"] for text in (turn["question"], turn["answer"])][1:]
     assert sum("qas" in record for record in apart) > 30
     assert all("messages" in record for record in records("world:dialogues?split=test&apart=1&count=5"))
+
+
+@pytest.mark.parametrize("apart", [0, 1])
+def test_evidence_is_the_sentence_that_tells_the_answer(apart):
+    """Of questions whose answer stands in one sentence the sentence has it, and it is one of the story's own; a
+    question that nobody can answer has none."""
+    found = Counter()
+    for record in records(f"world:dialogues?count=200&seed=5&turns=6&apart={apart}&evidence=1"):
+        if not record["story"]:
+            continue
+        turns = record["qas"] if apart else [one for one in record["messages"] if one["role"] == "assistant"]
+        for turn, asked in zip(turns, record["questions"]):
+            words = turn.get("evidence")
+            assert (words is None) == (asked["kind"] == "unknown")
+            assert words is None or words in record["story"]
+            if asked["kind"] in ("who", "colour", "wanted", "order"):
+                answer = asked["answer"].rstrip(".。").split(" the ")[-1].removeprefix("The ").lower()
+                found[answer in words.lower()] += 1
+    assert found[True] > 200
+    assert found[False] < 0.05 * found[True]  # a pronoun, or another measure word
+    assert "evidence" not in str(next(iter(records("world:dialogues?count=1&apart=1"))))

@@ -19,6 +19,7 @@ def folded(sections: Sequence[Section], context: int) -> Iterator[Section]:
     """The sections, with what all of them share at their beginning once, in stretches of at most `context` tokens.
 
     Nothing of a trunk teaches, nor does the first token of a branch, which several places would have to say at once.
+    Evidence stands in the trunk, or is of one branch alone and nobody's.
     """
     trunk = shared(sections)
     if len(sections) < 2 or trunk < WORTH:
@@ -48,6 +49,8 @@ def joined(sections: Sequence[Section], trunk: int) -> Section:
     """One stretch of them all."""
     ids = [np.asarray(section.ids) for section in sections]
     teaches = [np.asarray(section.teaches) for section in sections]
+    nobody = all(section.evidence is None for section in sections)
+    evidence = [np.zeros((len(x.ids), 2), np.int32) if x.evidence is None else x.evidence for x in sections]
     sizes = [trunk, *(len(each) - trunk for each in ids)]
     return Section(
         np.concatenate([ids[0][:trunk], *(each[trunk:] for each in ids)]),
@@ -55,4 +58,5 @@ def joined(sections: Sequence[Section], trunk: int) -> Section:
         sum(section.size for section in sections),
         teaches=np.concatenate([teaches[0][:trunk], *(each[trunk:] for each in teaches)]),
         branches=np.repeat(np.arange(len(sizes), dtype=np.uint8), sizes),
+        evidence=None if nobody else np.concatenate([evidence[0][:trunk], *(x[trunk:] for x in evidence)]),
     )

@@ -38,7 +38,21 @@ class Collate:
             view = view_of(pieces, width, branches)
         else:  # where nobody looks ahead, nobody sees the padding
             view = View() if all(len(row) == 1 for row in rows) else view_of(pieces, width)
-        return Batch(fill(pieces, width, self.pad or 0), targets, view)
+        return Batch(fill(pieces, width, self.pad or 0), targets, view, evidence=self._evidence(rows, width))
+
+    def _evidence(self, rows: Sequence[Row], width: int) -> torch.Tensor | None:
+        """Where in its row the words stand that each target rests on; None where no document names any."""
+        filled, named = np.zeros((len(rows), width, 2), np.int64), False
+        for line, row in zip(filled, rows):
+            place = 0
+            for document, start, stop in row:
+                found = self.store.evidence(document, start, stop)
+                if found is not None:
+                    line[place : place + len(found)] = np.where(found[:, :1] < start, 0, found + (place - start))
+                    line[place : place + len(found)] *= found[:, 1:] > 0
+                    named = True
+                place += stop - start
+        return torch.from_numpy(filled) if named else None
 
     def _branches(self, document: int, start: int, stop: int) -> np.ndarray:
         found = self.store.branches(document, start, stop)

@@ -18,7 +18,7 @@ from ..config import InputError, unknown
 from .branched import folded
 from .corpus import frame, text_key
 from .faults import Fault, Faults
-from .records import Message, Record, apart, as_messages, taught_of, text_of, told, tools_of
+from .records import Message, Record, apart, as_messages, evidence_of, taught_of, text_of, told, tools_of
 from .shards import Section, TokenStore, store_in_memory
 from .sources import Document
 
@@ -57,6 +57,7 @@ class Renderer(Protocol):
     def document(self, text: str) -> list[int]: ...
     def chat(self, messages: Sequence[Message], *, tools: Sequence[Any] | None = None) -> Rendered: ...
     def chat_batch(self, conversations: Sequence[Sequence[Message]]) -> Sequence[Rendered]: ...
+    def visible_bytes(self, ids: Iterable[int]) -> list[bytes]: ...
 
 
 @dataclass
@@ -92,6 +93,7 @@ def load_dialogues(
     bad_records: float = 0.0,
     say: Callable[[str], None] | None = None,
     fold: bool = False,
+    evidence: bool = False,
 ) -> tuple[TokenStore, dict[str, int]]:
     """All dialogues as one store whose `teaches` is set, and the counts of what was kept, cut and left out.
 
@@ -99,13 +101,13 @@ def load_dialogues(
     not to teach. Where the tokenizer has no chat template, a record is one prompt and its completion, spelt as plain
     text (`spelt_plainly`). Records that are no dialogue (malformed), or that the template does not take (refused), are
     counted so and the first told to `say`. fold: questions about one text are one document of the store, in which the
-    text stands once. Raises InputError where more than the share `bad_records` is at fault, and where none is left to
-    learn from.
+    text stands once. evidence: the store knows where the words stand that a reply names as what it rests on. Raises
+    InputError where more than the share `bad_records` is at fault, and where none is left to learn from.
     """
     if teach not in TEACH:
         raise unknown("value for teach:", teach, TEACH)
     counts, faults = Counts(), Faults(bad_records, say)
-    encoded = encode_dialogues(documents, tokenizer, counts, faults, context=context, teach=teach)
+    encoded = encode_dialogues(documents, tokenizer, counts, faults, context=context, teach=teach, evidence=evidence)
     store = store_in_memory(_each(encoded, counts, context if fold else 0), tokenizer.vocab_size)
     counts.tokens -= counts.shared
     faults.check(counts.dialogues)
@@ -129,8 +131,9 @@ def _each(encoded: Iterable[tuple[Document, Section]], counts: Counts, context: 
 
 
 def encode_dialogues(
-    documents: Iterable[Document], tokenizer: Renderer, counts: Counts, faults: Faults, *, context: int, teach: str
-) -> Iterator[tuple[Document, Section]]:
+    documents: Iterable[Document], tokenizer: Renderer, counts: Counts, faults: Faults, *, context: int, teach: str,
+    evidence: bool = False,
+) -> Iterator[tuple[Document, Section]]:  # fmt: skip
     """Each dialogue that fits as one section, and the record that it is from, in order."""
     documents = iter(documents)
     while chunk := list(islice(documents, CHUNK)):
@@ -148,7 +151,8 @@ def encode_dialogues(
             try:
                 if isinstance(chat, InputError):
                     raise chat
-                section = _fit(thread, chat, counts, context=context, teach=teach)
+                told = grounds(tokenizer, thread, chat) if evidence and any(thread.evidence) else None
+                section = _fit(thread, chat, counts, context=context, teach=teach, evidence=told)
             except Fault as error:
                 faults.add(document, error)
                 continue
@@ -168,6 +172,8 @@ class Thread:
         places = [place for place, message in enumerate(self.messages) if message["role"] == "assistant"]
         self.replies: list[Message] = [self.messages[place] for place in places]
         self.taught = [may_teach[place] for place in places]
+        named = evidence_of(record)
+        self.evidence = [named[place] for place in places]
 
     def spans(self, teaches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where replies begin and end among tokens of which theirs are marked. Raises Fault where only some of them are
@@ -234,7 +240,28 @@ def spelt_plainly(tokenizer: Renderer, conversations: Sequence[Sequence[Message]
     return [([*before, *x], [*y, tokenizer.eos]) for x, y in zip(asked, said)]
 
 
-def _fit(thread: Thread, chat: Rendered, counts: Counts, *, context: int, teach: str) -> Section | None:
+def grounds(tokenizer: Renderer, thread: Thread, chat: Rendered) -> np.ndarray:
+    """Where the words stand that each reply rests on: (N, 2), [begin, end) in tokens, at every token after which the
+    reply says something, and 0, 0 elsewhere. Raises Fault where what a reply names does not stand before it."""
+    pieces = tokenizer.visible_bytes(chat.ids)
+    edges = np.cumsum([0, *map(len, pieces)])
+    text = b"".join(pieces)
+    found = np.zeros((len(chat.ids), 2), np.int32)
+    begins, ends = thread.spans(np.array(chat.teaches, bool))
+    for number, (begin, end, named) in enumerate(zip(begins, ends, thread.evidence)):
+        words = named.encode()
+        at = text.find(words, 0, int(edges[begin])) if words else 0
+        if at < 0:
+            raise Fault("refused", f"the evidence of reply {number + 1}, {named[:60]!r}, does not stand before it")
+        if words:
+            first, last = np.searchsorted(edges, at, "right") - 1, np.searchsorted(edges, at + len(words))
+            found[begin - 1 : end - 1] = first, last
+    return found
+
+
+def _fit(
+    thread: Thread, chat: Rendered, counts: Counts, *, context: int, teach: str, evidence: np.ndarray | None = None
+) -> Section | None:
     """The dialogue up to the last reply that ends within the context; None where it then teaches nothing."""
     ids, teaches = np.array(chat.ids), np.array(chat.teaches, bool)
     begins, ends = thread.spans(teaches)
@@ -258,4 +285,4 @@ def _fit(thread: Thread, chat: Rendered, counts: Counts, *, context: int, teach:
     counts.tokens += len(ids)
     counts.teaching += int(teaches[1:].sum())
     counts.bytes += size
-    return Section(ids, thread.key, size, teaches=teaches)
+    return Section(ids, thread.key, size, teaches=teaches, evidence=None if evidence is None else evidence[: len(ids)])

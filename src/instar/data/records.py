@@ -123,11 +123,29 @@ def apart(record: Record) -> list[Record]:
     itself. Raises InputError for a question without an answer."""
     if not is_reading(record):
         return [record]
-    return [{"messages": _asked(f"{record['context']}\n{said}", reply)} for said, reply in _questions(record)]
+    return [
+        {"messages": _asked(f"{record['context']}\n{said}", reply, one.get("evidence"))}
+        for one, (said, reply) in zip(record["qas"], _questions(record))
+    ]
 
 
-def _asked(question: str, answer: str) -> list[Message]:
-    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+def _asked(question: str, answer: str, evidence: str | None = None) -> list[Message]:
+    reply = {"role": "assistant", "content": answer} | ({} if evidence is None else {"evidence": evidence})
+    return [{"role": "user", "content": question}, reply]
+
+
+def evidence_of(record: Record) -> list[str]:
+    """The words that each of its messages (`as_messages`) names as what it rests on, "" where it names none.
+
+    Raises InputError for what is no string.
+    """
+    messages = as_messages(record)
+    turns = next((record[key] for key in THREADS if key in record), messages)
+    named = [turn.get("evidence") or "" if isinstance(turn, Mapping) else "" for turn in turns]
+    for number, words in enumerate(named):
+        if not isinstance(words, str):
+            raise InputError(f'"evidence" of message {number} is {_kind(words)}, wanted the words of the text')
+    return named
 
 
 def _questions(record: Record) -> list[tuple[str, str]]:

@@ -50,7 +50,8 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 class Section:
     """Ids of one stretch of text; key: hash of the text; size: its bytes; continues: its document goes on after it.
 
-    branches: of texts that begin alike, which of them each token is of, 0 where of all (`branched.folded`).
+    branches: of texts that begin alike, which of them each token is of, 0 where of all (`branched.folded`). evidence
+    (N, 2): where in the section the words begin and end that what is said after a token rests on; 0, 0: nobody says.
     """
 
     ids: Sequence[int] | np.ndarray
@@ -59,14 +60,15 @@ class Section:
     continues: bool = False
     teaches: Sequence[bool] | np.ndarray | None = None
     branches: np.ndarray | None = None
+    evidence: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Part:
     """Sections end to end: tokens (N,), offsets (S+1,) into them, keys (S,), sizes (S,), continues (S,).
 
-    teaches (N,) tells which tokens are to be learnt; None: all. branches (N,): as a section's; None: no text shares its
-    beginning.
+    teaches (N,) tells which tokens are to be learnt; None: all. branches (N,) and evidence (N, 2): as a section's;
+    None: no text shares its beginning, nobody names evidence.
     """
 
     tokens: np.ndarray
@@ -76,6 +78,7 @@ class Part:
     continues: np.ndarray
     teaches: np.ndarray | None = None
     branches: np.ndarray | None = None
+    evidence: np.ndarray | None = None
 
 
 class TokenStore:
@@ -114,15 +117,20 @@ class TokenStore:
 
     def teaches(self, document: int, start: int, stop: int) -> np.ndarray | None:
         """Which of the ids [start, stop) are to be learnt, or None where all are."""
-        teaches = self.parts[self.part_of[document]].teaches
-        first, length = int(self.starts[document]), int(self.lengths[document])
-        return None if teaches is None else teaches[first + start : first + min(stop, length)]
+        return self._cut(self.parts[self.part_of[document]].teaches, document, start, stop)
 
     def branches(self, document: int, start: int, stop: int) -> np.ndarray | None:
         """Which of several texts that begin alike the ids [start, stop) are of, or None where all are of one."""
-        branches = self.parts[self.part_of[document]].branches
+        return self._cut(self.parts[self.part_of[document]].branches, document, start, stop)
+
+    def evidence(self, document: int, start: int, stop: int) -> np.ndarray | None:
+        """Where in the document the words stand that what is said after each of the ids [start, stop) rests on
+        (N, 2), or None where nobody says."""
+        return self._cut(self.parts[self.part_of[document]].evidence, document, start, stop)
+
+    def _cut(self, values: np.ndarray | None, document: int, start: int, stop: int) -> np.ndarray | None:
         first, length = int(self.starts[document]), int(self.lengths[document])
-        return None if branches is None else branches[first + start : first + min(stop, length)]
+        return None if values is None else values[first + start : first + min(stop, length)]
 
     def split(self, share: float) -> tuple[TokenStore, TokenStore]:
         """(to train on, held out): the sections whose hash falls below `share` are held out, whatever the tokenizer."""
@@ -186,12 +194,14 @@ def store_in_memory(sections: Iterable[Section], vocab_size: int) -> TokenStore:
     ids: list[np.ndarray] = []
     teaches: list[np.ndarray] = []
     branches: list[np.ndarray] = []
+    evidence: list[np.ndarray] = []
     index: list[tuple[int, int, bool]] = []
     for section in sections:
         ids.append(np.asarray(section.ids, dtype))
         if section.teaches is not None:
             teaches.append(np.asarray(section.teaches, bool))
         branches.append(np.zeros(len(ids[-1]), np.uint8) if section.branches is None else section.branches)
+        evidence.append(np.zeros((len(ids[-1]), 2), np.int32) if section.evidence is None else section.evidence)
         index.append((section.key, section.size, section.continues))
     tokens = np.concatenate([np.empty(0, dtype), *ids])
     keys, sizes, continues = zip(*index) if index else ((), (), ())
@@ -202,7 +212,7 @@ def store_in_memory(sections: Iterable[Section], vocab_size: int) -> TokenStore:
         np.array(sizes, np.int64),
         np.array(continues, bool),
         np.concatenate(teaches) if teaches else None,
-        np.concatenate(branches) if any(each.any() for each in branches) else None,
+        *(np.concatenate(each) if any(map(np.any, each)) else None for each in (branches, evidence)),
     )
     return TokenStore([part])
 

@@ -25,6 +25,7 @@ from ..data.shards import TokenStore
 from ..data.spans import FRAME, DenoiseCollate, SpanCollate
 from ..text.tokenizer import Tokenizer
 from ..text.words import Words
+from .evidence import evident
 from .objectives import Objective
 
 Store = Any  # TokenStore, Pairs or Labelled: what documents are, is known to the collator alone
@@ -68,9 +69,22 @@ def dialogues(options: SftOptions, tokenizer: Tokenizer) -> Task:
     notes: list[str] = []
     store, counts = load_dialogues(
         read(options.data), tokenizer, context=context, teach=options.teach, bad_records=options.bad_records,
-        say=notes.append, fold=options.packing != "none",
+        say=notes.append, fold=options.packing != "none", evidence=options.evidence > 0,
     )  # fmt: skip
-    return replace(_next(store, counts, options, tokenizer), notes=notes)
+    task = replace(_next(store, counts, options, tokenizer), notes=notes)
+    if not options.evidence:
+        return task
+    if all(part.evidence is None for part in store.parts):
+        raise InputError(
+            f"evidence={options.evidence:g}, and no record names the evidence of a reply; leave it out, or give "
+            'replies the key "evidence", the words of the text that they rest on'
+        )
+    return replace(
+        task,
+        objective=lambda train: partial(
+            evident, weight=options.evidence, chunk=train.loss_chunk, smoothing=train.smoothing
+        ),
+    )
 
 
 def _next(

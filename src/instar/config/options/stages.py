@@ -79,6 +79,9 @@ class SftOptions(Machine):
     # assistant teaches only the replies with their ends, of a prompt and its completion only the completion; all
     # teaches every token. In neither do replies that are marked with "train": false or "weight": 0
     teach: Literal["assistant", "all"] = "assistant"
+    # how much a head in the middle is taught to look at the words that a record names as the evidence of a reply,
+    # beside what the reply teaches: 0.5 is half as much; 0 leaves it to learn by itself where to look
+    evidence: float = 0.0
     # noise on the embeddings in training, uniform in +-this / sqrt(tokens x width) (NEFTune); 5 is usual, 0 is off
     neftune: float = 0.0
     # share of the records that may be at fault: they are left out, counted and told; more of them end the run

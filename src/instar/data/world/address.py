@@ -46,6 +46,8 @@ class Address:
     turns: int = 6
     # whether each question of a training dialogue stands by itself behind the story, else all in one conversation
     apart: bool = False
+    # whether an answer of a training dialogue names the sentence that it rests on
+    evidence: bool = False
     # seen, or held-out (test only): each frame's last template
     templates: str = "seen"
     # whether fixed facts are told (an eighth of the stories) and asked (a sixteenth of the dialogues)
@@ -119,6 +121,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "kinds": choices(*KINDS, "main", "fact"),
     "turns": whole(1, 24),
     "apart": switch,
+    "evidence": switch,
     "templates": choice("seen", "held-out"),
     "facts": switch,
     "talk": switch,

@@ -80,6 +80,19 @@ def phrases(
 
 
 @dataclass
+class Sentences:
+    """Where each sentence stands, and nothing else."""
+
+    sentences: list[dict[str, Any]] = field(default_factory=list)
+
+    def event(self, event: Event, template: Template, text: str, start: int) -> None:
+        self.sentences.append({"start": start, "end": start + len(text)})
+
+    def fact(self, fact: Fact, template: Template, text: str, start: int) -> None:
+        self.sentences.append({"start": start, "end": start + len(text)})
+
+
+@dataclass
 class Annotations:
     """Collected while a text is written, sentence by sentence."""
 

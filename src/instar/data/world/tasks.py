@@ -8,6 +8,7 @@ from typing import Any
 
 from . import sayings
 from .address import WORDS, Address, parse
+from .annotate import Sentences
 from .cloze import cloze
 from .ontology import LANGUAGES, Entity, names_of, world
 from .realise import language, level
@@ -39,8 +40,13 @@ def messages(turns: list[Record], story: str = "") -> list[dict[str, str]]:
     for at, turn in enumerate(turns):
         content = turn["question"] if at or not story else f"{story}\n{turn['question']}"
         reply: str = turn["said"] if "said" in turn else turn["answer"]
-        said += [{"role": "user", "content": content}, {"role": "assistant", "content": reply}]
+        said += [{"role": "user", "content": content}, {"role": "assistant", "content": reply} | evidence_of(turn)]
     return said
+
+
+def evidence_of(turn: Record) -> dict[str, str]:
+    """What a turn says of the sentence that its answer rests on."""
+    return {"evidence": turn["evidence"]} if "evidence" in turn else {}
 
 
 def dialogues(address: Address, number: int) -> Record:
@@ -61,8 +67,14 @@ def dialogues(address: Address, number: int) -> Record:
         return conversation(writer, small_talk(writer))
     story, chosen = writer.asked(address.turns if writer.train else 1)
     notes = writer.notes()
-    text = writer.told(story, notes)
-    record = conversation(writer, [writer.turn(question) for question in chosen], text)
+    places = notes or Sentences()
+    text = writer.told(story, places)
+    turns = [writer.turn(question) for question in chosen]
+    for asked, question in zip(turns, chosen) if address.evidence and writer.train else ():
+        if question.support is not None:
+            sentence = places.sentences[story.events.index(question.support)]
+            asked["evidence"] = text[sentence["start"] : sentence["end"]]
+    record = conversation(writer, turns, text)
     if not writer.train:
         support = chosen[0].support
         record["mentions"] = writer.mentions(chosen[0])
@@ -74,7 +86,10 @@ def conversation(writer: Writer, turns: list[Record], story: str = "") -> Record
     """The record of some turns: its own fields are those of the first, "questions" holds all in training."""
     turns = [writer.mannered(turn) for turn in turns]
     if writer.address.apart and story and writer.train:
-        asked = [{"question": turn["question"], "answer": turn.get("said", turn["answer"])} for turn in turns]
+        asked = [
+            {"question": turn["question"], "answer": turn.get("said", turn["answer"])} | evidence_of(turn)
+            for turn in turns
+        ]
         record: Record = {"context": story, "qas": asked}
     else:
         record = {"messages": messages(turns, story)}
