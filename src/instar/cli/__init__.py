@@ -83,7 +83,8 @@ def run(arguments: list[str]) -> int:
 def _call(name: str, rest: list[str]) -> int:
     from .waiting import prepare
 
-    prepare()
+    if "torch" not in sys.modules:  # which has decided by then
+        prepare()
     module, function = COMMANDS[name][0].split(":")
     try:
         return getattr(import_module(module), function)(rest) or 0
