@@ -45,6 +45,8 @@ def test_a_system_that_does_not_tell_what_goes_on_now(monkeypatch, tmp_path):
     """What it says of the last minute counts; one that tells is read in ticks: those at work, and all."""
     monkeypatch.setattr(os, "getloadavg", lambda: (64.0 * waiting.cores(), 0.0, 0.0))
     assert waiting.busy(tmp_path / "stat")
-    (tmp_path / "stat").write_text("cpu  10 1 5 100 4 0 2 3 0 0\ncpu0 1 1 1 1\n")
+    mine = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    lines = ["cpu  99 9 9 9 9 9 9 9 0 0", f"cpu{mine} 10 1 5 100 4 0 2 3 0 0", "cpu4095 7 7 7 7 7 7 7 7 0 0", "intr 5"]
+    (tmp_path / "stat").write_text("\n".join(lines))
     assert waiting._spent(tmp_path / "stat") == (21, 125)
     assert not waiting.busy(tmp_path / "stat")

@@ -269,4 +269,59 @@ def test_evidence_that_does_not_stand_before_its_reply_is_a_fault(document, toke
         assert (len(store), counts["refused"]) == (1, 1)
     assert "the evidence of reply 1, 'It snows.', does not stand before it" in said[0]
     with pytest.raises(InputError, match='"evidence" of message 1 is int'):
-        load([document({"turns": ["Wet?", {"role": "assistant", "content": "Yes.", "evidence": 3}]})], tokenizer)
+        load([document({"turns": ["Wet?", told["turns"][1] | {"evidence": 3}]})], tokenizer, evidence=True)
+
+
+def test_evidence_within_a_question_moves_with_it(document, tokenizer):
+    """Words of the question itself are found where it stands in the row; words that begin in the text and end in the
+    question count as far as the text goes."""
+    qas = [
+        {"question": "Is blue nice?", "answer": "Yes.", "evidence": "blue"},
+        {"question": "Was green seen?", "answer": "Yes!", "evidence": "green"},
+        {"question": "Was it?", "answer": "So.", "evidence": "home.\nWas"},
+    ]
+    text = {"context": READING["context"], "qas": qas}
+    store, _ = load([document(text)], tokenizer, context=200, fold=True, evidence=True)
+    assert len(store) == 1
+    assert named(store) == {"blue": 5, "green": 5, "home.\n": 4}
+
+
+def test_many_questions_on_one_text_stay_apart(document, tokenizer):
+    """More of them than a byte counts."""
+    qas = [{"question": f"{number}?", "answer": "A."} for number in range(300)]
+    store, _ = load([document({"context": "Anna is here.", "qas": qas})], tokenizer, context=4096, fold=True)
+    assert len(store) == 1
+    assert len(set(store.branches(0, 0, 4096).tolist())) == 301
+
+
+def test_questions_keep_what_is_said_of_them(document, tokenizer):
+    """A reply marked not to teach does not, and tools are shown with every question."""
+    qas = [READING["qas"][0] | {"train": False}, READING["qas"][1]]
+    text = {"context": READING["context"], "qas": qas, "tools": [{}]}
+    store, counts = load([document(text)], tokenizer, context=200, fold=True)
+    assert live(store, 200) == "Home.|"
+    assert counts["untaught"] == 1
+    assert "1 tools" in "".join(map(chr, store.tokens(0).tolist()))
+
+
+def test_a_text_is_held_out_with_all_its_questions(document, tokenizer):
+    """Folded or not, in one stretch or in several, all have the text's own hash."""
+    keys = set()
+    for context, fold in ((200, True), (66, True), (200, False)):
+        store, _ = load([document(READING)], tokenizer, context=context, fold=fold)
+        keys |= set(store.parts[0].keys.tolist())
+    assert len(keys) == 1
+
+
+def test_evidence_of_other_shapes(document, tokenizer):
+    """A completion in messages, a pair with a key of its own; without being asked for it is nobody's business."""
+    pair = {"question": "It rains. Wet?", "answer": "Yes.", "evidence": "It rains."}
+    said = {"role": "assistant", "content": "Yes.", "evidence": "It rains."}
+    for record in (pair, {"prompt": "It rains. Wet?", "completion": [said]}):
+        store, _ = load([document(record)], tokenizer, evidence=True)
+        assert named(store) == {"It rains.": 5}
+    listed = {"turns": ["Wet?", said | {"evidence": ["It rains."]}]}
+    assert len(load([document(listed)], tokenizer)[0]) == 1
+    for turns in (listed["turns"], [{"role": "user", "content": "Wet?", "evidence": "Wet"}, said]):
+        with pytest.raises(InputError, match='"evidence" of message'):
+            load([document({"turns": turns})], tokenizer, evidence=True)

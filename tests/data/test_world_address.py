@@ -19,10 +19,10 @@ def test_defaults():
 def test_every_key_is_read():
     """Each key of an address reaches the Address."""
     text = "world:dialogues?size=town&lang=zh&split=test&seed=3&count=7&threads=1,2&events=2,3&kinds=who,why&turns=2"
-    found = parse(text + "&templates=held-out&facts=0&talk=no&annotate=1&recap=1&mixed=1&mirror=1&blanks=person")
-    assert found == Address(
-        "dialogues", "town", ("zh",), "test", 3, 7, (1, 2), (2, 3), ("who", "why"), 2, "held-out", False, False, True,
-        True, True, True, ("person",),
+    text += "&apart=1&evidence=yes&templates=held-out&facts=0&talk=no&annotate=1&recap=1&mixed=1&mirror=1&blanks=person"
+    assert parse(text) == Address(
+        "dialogues", "town", ("zh",), "test", 3, 7, (1, 2), (2, 3), ("who", "why"), 2, True, True, "held-out", False,
+        False, True, True, True, True, ("person",),
     )  # fmt: skip
 
 
@@ -30,6 +30,7 @@ def test_every_key_is_read():
     ("address", "message"),
     [
         ("world:storys", "did you mean world:stories"),
+        ("world:prompts?evidence=1", "evidence is for world:dialogues"),
         ("world:stories?sise=town", "did you mean size"),
         ("world:stories?size=villige", "did you mean village"),
         ("world:stories?lang=fr", "known: en, zh"),

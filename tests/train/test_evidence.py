@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from instar.batch import IGNORE, Batch, View
-from instar.train.evidence import LEAST, evident
+from instar.train.evidence import LEAST, evident, middle
 from instar.train.objectives import cross_entropy, mean
 
 
@@ -107,3 +107,9 @@ def test_a_head_learns_to_look_where_it_is_told(make_model):
         share, count = loss.metrics["on_evidence"]
         shares[weight] = float(share) / count
     assert shares[1.0] > 0.5 > 0.2 > shares[0.0]
+
+
+def test_a_head_that_sees_the_whole_text_is_told(make_model):
+    """Where the middle block looks through a window, the nearest that does not; where all do, the middle one."""
+    found = [middle(make_model(layers=5, windows=windows).config) for windows in ((), (0, 0, 4, 4, 0), (4, 4, 4, 4, 4))]
+    assert found == [2, 1, 2]

@@ -462,11 +462,25 @@ def test_noise_on_embeddings_is_part_of_the_run(tuning, tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-@pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf")])
-def test_noise_that_means_nothing_is_refused(tuning, alpha):
+@pytest.mark.parametrize("amount", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["neftune", "evidence"])
+def test_an_amount_that_means_nothing_is_refused(tuning, name, amount):
     """A negative or endless amount is no amount."""
-    with pytest.raises(InputError, match=r"neftune=.*; wanted 0, for none, or more"):
-        stages.sft(replace(tuning, neftune=alpha))
+    with pytest.raises(InputError, match=rf"{name}=.*; wanted 0, for none, or more"):
+        stages.sft(replace(tuning, **{name: amount}))
+
+
+def test_a_head_is_told_only_where_the_data_says_where_to_look(tuning, tmp_path):
+    """Data without any evidence is refused; with it the report of each step says how much of it is seen."""
+    with pytest.raises(InputError, match=r"evidence=0\.5, and no record names the evidence of a reply; leave it out"):
+        stages.sft(replace(tuning, evidence=0.5))
+    people = ["Ada", "Bob", "Eve", "Dan", "Ann", "Tim", "Sue", "Jim"]
+    texts = [{"context": f"{a} sat. {b} ran.", "qas": [{"question": "Sat?", "answer": a, "evidence": f"{a} sat."}]}
+             for a in people for b in people]  # fmt: skip
+    (tmp_path / "read.jsonl").write_text("\n".join(map(json.dumps, texts)))
+    stages.sft(replace(tuning, evidence=0.5, data=(str(tmp_path / "read.jsonl"),)))
+    lines = map(json.loads, (tmp_path / "sft" / "metrics.jsonl").read_text().splitlines())
+    assert all(0 < line["on_evidence"] < 1 and line["evidence"] > 0 for line in lines if "targets" in line)
 
 
 def test_rows_of_pairs_may_be_wider_than_a_text(parent, tmp_path):

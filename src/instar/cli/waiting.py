@@ -42,8 +42,13 @@ def busy(stat: Path = Path("/proc/stat")) -> bool:
 
 
 def _spent(stat: Path) -> tuple[int, int]:
-    """The time in which cores were at work, and all time, since the system began; in its ticks."""
-    user, nice, system, idle, wait, *rest = map(int, stat.read_text().split("\n", 1)[0].split()[1:9])
+    """The time in which the cores that this process may use were at work, and all their time, since the system began;
+    in its ticks."""
+    rows = [line.split()[:9] for line in stat.read_text().splitlines() if line[:3] == "cpu" and line[3:4].isdigit()]
+    ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(rows))
+    user, nice, system, idle, wait, *rest = (
+        sum(map(int, column)) for column in zip(*(row[1:] for row in rows if int(row[0][3:]) in ours))
+    )
     used = user + nice + system + sum(rest)
     return used, used + idle + wait
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .shards import Section
+from .shards import BRANCH, Section
 
 WORTH = 8  # shared tokens
 
@@ -19,7 +19,6 @@ def folded(sections: Sequence[Section], context: int) -> Iterator[Section]:
     """The sections, with what all of them share at their beginning once, in stretches of at most `context` tokens.
 
     Nothing of a trunk teaches, nor does the first token of a branch, which several places would have to say at once.
-    Evidence stands in the trunk, or is of one branch alone and nobody's.
     """
     trunk = shared(sections)
     if len(sections) < 2 or trunk < WORTH:
@@ -50,13 +49,24 @@ def joined(sections: Sequence[Section], trunk: int) -> Section:
     ids = [np.asarray(section.ids) for section in sections]
     teaches = [np.asarray(section.teaches) for section in sections]
     nobody = all(section.evidence is None for section in sections)
-    evidence = [np.zeros((len(x.ids), 2), np.int32) if x.evidence is None else x.evidence for x in sections]
     sizes = [trunk, *(len(each) - trunk for each in ids)]
+    evidence = [_moved(section, trunk, int(start)) for section, start in zip(sections, np.cumsum(sizes))]
     return Section(
         np.concatenate([ids[0][:trunk], *(each[trunk:] for each in ids)]),
         sections[0].key,
         sum(section.size for section in sections),
         teaches=np.concatenate([teaches[0][:trunk], *(each[trunk:] for each in teaches)]),
-        branches=np.repeat(np.arange(len(sizes), dtype=np.uint8), sizes),
-        evidence=None if nobody else np.concatenate([evidence[0][:trunk], *(x[trunk:] for x in evidence)]),
+        branches=np.repeat(np.arange(len(sizes), dtype=BRANCH), sizes),
+        evidence=None if nobody else np.concatenate([np.zeros((trunk, 2), np.int32), *evidence]),
     )
+
+
+def _moved(section: Section, trunk: int, start: int) -> np.ndarray:
+    """Where the evidence stands of what a section says behind the trunk, once that part of it begins at `start`: words
+    that begin in the trunk count as far as the trunk goes."""
+    if section.evidence is None:
+        return np.zeros((len(section.ids) - trunk, 2), np.int32)
+    begin, end = np.asarray(section.evidence)[trunk:].T
+    own = begin >= trunk
+    shift = np.where(own, start - trunk, 0)
+    return np.stack([begin + shift, np.where(own, end, np.minimum(end, trunk)) + shift], 1).astype(np.int32)

@@ -10,7 +10,7 @@ import torch
 
 from ..batch import IGNORE, Batch, View
 from .packing import Row
-from .shards import TokenStore
+from .shards import BRANCH, TokenStore
 
 Laid = Sequence[Sequence[np.ndarray]]  # rows of pieces: the ids of each
 
@@ -56,7 +56,7 @@ class Collate:
 
     def _branches(self, document: int, start: int, stop: int) -> np.ndarray:
         found = self.store.branches(document, start, stop)
-        return np.zeros(stop - start, np.uint8) if found is None else found
+        return np.zeros(stop - start, BRANCH) if found is None else found
 
     def following(self, document: int, start: int, stop: int) -> np.ndarray:
         """What the tokens [start, stop) of a document should say next; the last of a document nothing."""

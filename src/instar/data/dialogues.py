@@ -18,7 +18,7 @@ from ..config import InputError, unknown
 from .branched import folded
 from .corpus import frame, text_key
 from .faults import Fault, Faults
-from .records import Message, Record, apart, as_messages, evidence_of, taught_of, text_of, told, tools_of
+from .records import Message, Record, apart, as_messages, evidence_of, is_reading, taught_of, text_of, told, tools_of
 from .shards import Section, TokenStore, store_in_memory
 from .sources import Document
 
@@ -140,7 +140,7 @@ def encode_dialogues(
         threads: list[tuple[Document, Thread]] = []
         for document in chunk:
             try:
-                threads += [(document, Thread(one)) for one in apart(document.record)]
+                threads += [(document, thread) for thread in threads_of(document.record, evidence)]
             except InputError as error:
                 counts.dialogues += 1
                 faults.add(document, error)
@@ -160,11 +160,19 @@ def encode_dialogues(
                 yield document, section
 
 
+def threads_of(record: Record, evidence: bool = False) -> list[Thread]:
+    """The dialogues of a record. Questions about a text are held out with the text, all of them or none."""
+    threads = [Thread(one, evidence) for one in apart(record)]
+    for thread in threads if is_reading(record) else ():
+        thread.key = text_key(record["context"])
+    return threads
+
+
 class Thread:
     """One dialogue on its way to tokens. replies: its answers; taught: which of them are to be learnt."""
 
-    def __init__(self, record: Record) -> None:
-        """Raises InputError for a record that is none."""
+    def __init__(self, record: Record, evidence: bool = False) -> None:
+        """evidence: what its answers rest on is wanted. Raises InputError for a record that is none."""
         self.messages: list[Message] = as_messages(record)
         self.tools: list[Any] | None = tools_of(record)
         self.key = text_key(text_of(record) if "text" in record else told(self.messages))
@@ -172,8 +180,8 @@ class Thread:
         places = [place for place, message in enumerate(self.messages) if message["role"] == "assistant"]
         self.replies: list[Message] = [self.messages[place] for place in places]
         self.taught = [may_teach[place] for place in places]
-        named = evidence_of(record)
-        self.evidence = [named[place] for place in places]
+        named = evidence_of(record) if evidence else []
+        self.evidence = [named[place] for place in places] if evidence else []
 
     def spans(self, teaches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where replies begin and end among tokens of which theirs are marked. Raises Fault where only some of them are
@@ -220,7 +228,7 @@ def _plain(tokenizer: Renderer, thread: Thread) -> Plain:
             "refused",
             "without a chat template, which this tokenizer lacks, wanted a prompt and one completion, and no tools",
         )
-    thread.replies, thread.taught = thread.replies[-1:], thread.taught[-1:]
+    thread.replies, thread.taught, thread.evidence = thread.replies[-1:], thread.taught[-1:], thread.evidence[-1:]
     prompt, answer = spelt_plainly(tokenizer, [thread.messages])[0]
     return Plain([*prompt, *answer], [False] * len(prompt) + [True] * len(answer))
 
@@ -248,6 +256,12 @@ def grounds(tokenizer: Renderer, thread: Thread, chat: Rendered) -> np.ndarray:
     text = b"".join(pieces)
     found = np.zeros((len(chat.ids), 2), np.int32)
     begins, ends = thread.spans(np.array(chat.teaches, bool))
+    if len(begins) != len(thread.evidence):
+        raise Fault(
+            "refused",
+            f"{len(thread.evidence)} replies, some with evidence, are {len(begins)} stretches of what the chat "
+            "template writes, so that nobody can say which is which; remove the evidence or the record",
+        )
     for number, (begin, end, named) in enumerate(zip(begins, ends, thread.evidence)):
         words = named.encode()
         at = text.find(words, 0, int(edges[begin])) if words else 0

@@ -109,7 +109,7 @@ def as_messages(record: Record) -> list[Message]:
         return [
             message
             for number, (question, answer) in enumerate(_questions(record))
-            for message in _asked(question if number else f"{record['context']}\n{question}", answer)
+            for message in _asked(question if number else f"{record['context']}\n{question}", answer, {})
         ]
     pair = _pair(record)
     if pair is None:
@@ -123,29 +123,47 @@ def apart(record: Record) -> list[Record]:
     itself. Raises InputError for a question without an answer."""
     if not is_reading(record):
         return [record]
+    tools = {"tools": record["tools"]} if "tools" in record else {}
     return [
-        {"messages": _asked(f"{record['context']}\n{said}", reply, one.get("evidence"))}
+        {"messages": _asked(f"{record['context']}\n{said}", reply, one)} | tools
         for one, (said, reply) in zip(record["qas"], _questions(record))
     ]
 
 
-def _asked(question: str, answer: str, evidence: str | None = None) -> list[Message]:
-    reply = {"role": "assistant", "content": answer} | ({} if evidence is None else {"evidence": evidence})
-    return [{"role": "user", "content": question}, reply]
+def _asked(question: str, answer: str, about: Mapping[str, Any]) -> list[Message]:
+    """about: what else is said of the answer."""
+    extra = {key: about[key] for key in ("evidence", *MARKS) if key in about}
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer} | extra]
+
+
+def _turns(record: Record) -> tuple[list[Any], int]:
+    """What a record says of each of its messages (`as_messages`), as it stands there; and how many of them are no
+    completion."""
+    if is_reading(record):
+        asked = zip(record["qas"], _questions(record))
+        return [turn for one, (said, reply) in asked for turn in _asked(said, reply, one)], 0
+    threads = [record[key] for key in THREADS if key in record][:1] or list(_pair(record) or ())
+    halves = [[half] if isinstance(half, str) else half for half in threads]
+    turns = [turn for half in halves for turn in half]
+    if turns and isinstance(turns[-1], str) and not any(key in record for key in THREADS) and "evidence" in record:
+        turns[-1] = {"evidence": record["evidence"]}
+    return turns, sum(map(len, halves[:-1]))
 
 
 def evidence_of(record: Record) -> list[str]:
     """The words that each of its messages (`as_messages`) names as what it rests on, "" where it names none.
 
-    Raises InputError for what is no string.
+    Raises InputError for what is no string, and for evidence of what is no reply.
     """
-    messages = as_messages(record)
-    turns = next((record[key] for key in THREADS if key in record), messages)
-    named = [turn.get("evidence") or "" if isinstance(turn, Mapping) else "" for turn in turns]
-    for number, words in enumerate(named):
-        if not isinstance(words, str):
+    found = []
+    for number, (turn, message) in enumerate(zip(_turns(record)[0], as_messages(record))):
+        words = turn.get("evidence") if isinstance(turn, Mapping) else None
+        if not isinstance(words, str | None):
             raise InputError(f'"evidence" of message {number} is {_kind(words)}, wanted the words of the text')
-    return named
+        if words and message["role"] != "assistant":
+            raise InputError(f'"evidence" of message {number}, which {message["role"]} says; only replies have any')
+        found.append(words or "")
+    return found
 
 
 def _questions(record: Record) -> list[tuple[str, str]]:
@@ -161,10 +179,8 @@ def _questions(record: Record) -> list[tuple[str, str]]:
         if not isinstance(one, Mapping):
             raise InputError(f'{where} is {_kind(one)}, wanted {{"question", "answer"}}')
         answer = _first(one, ("answer", "answers"), where)
-        if isinstance(answer, list):
-            answer = answer[0] if answer else None
-        if isinstance(answer, Mapping):
-            answer = _first(answer, ("text",), f"{where}, its answer,")
+        while isinstance(answer, (list, Mapping)) and answer:  # the first of several, each with its place
+            answer = answer[0] if isinstance(answer, list) else _first(answer, ("text",), f"{where}, its answer,")
         question = _first(one, ("question",), where)
         if not isinstance(question, str) or not isinstance(answer, str):
             raise InputError(f"{where} asks {_kind(question)} and answers {_kind(answer)}, wanted two strings")
@@ -178,14 +194,9 @@ def taught_of(record: Record) -> list[bool]:
 
     Raises InputError for other marks, and for one that asks of somebody else's message to teach.
     """
-    messages = as_messages(record)
-    if is_reading(record):
-        return [message["role"] == "assistant" for message in messages]
-    threads = [record[key] for key in THREADS if key in record][:1] or list(_pair(record) or ())
-    halves = [[half] if isinstance(half, str) else half for half in threads]
-    asked = sum(map(len, halves[:-1]))
-    turns = enumerate(zip([turn for half in halves for turn in half], messages))
-    return [_may_teach(turn, message, number, number >= asked) for number, (turn, message) in turns]
+    turns, asked = _turns(record)
+    pairs = enumerate(zip(turns, as_messages(record)))
+    return [_may_teach(turn, message, number, number >= asked) for number, (turn, message) in pairs]
 
 
 def _may_teach(turn: Any, message: Message, number: int, unmarked: bool) -> bool:

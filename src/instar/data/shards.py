@@ -38,6 +38,7 @@ HEADER = 4096  # bytes before the tokens: 8 for the length, the rest JSON padded
 NAME = 1024  # bytes of it for the name of a source
 KEY_BITS = 53  # a key fits a float exactly
 INDEX = ("offsets", "keys", "sizes", "continues")
+BRANCH = np.dtype(np.uint16)  # numbers of texts that begin alike
 WIRE = {"uint16": "U16", "uint32": "U32", "uint64": "U64", "bool": "BOOL"}
 
 
@@ -193,15 +194,15 @@ def store_in_memory(sections: Iterable[Section], vocab_size: int) -> TokenStore:
     dtype = token_dtype(vocab_size)
     ids: list[np.ndarray] = []
     teaches: list[np.ndarray] = []
-    branches: list[np.ndarray] = []
-    evidence: list[np.ndarray] = []
+    branches: list[np.ndarray | None] = []
+    evidence: list[np.ndarray | None] = []
     index: list[tuple[int, int, bool]] = []
     for section in sections:
         ids.append(np.asarray(section.ids, dtype))
         if section.teaches is not None:
             teaches.append(np.asarray(section.teaches, bool))
-        branches.append(np.zeros(len(ids[-1]), np.uint8) if section.branches is None else section.branches)
-        evidence.append(np.zeros((len(ids[-1]), 2), np.int32) if section.evidence is None else section.evidence)
+        branches.append(section.branches)
+        evidence.append(section.evidence)
         index.append((section.key, section.size, section.continues))
     tokens = np.concatenate([np.empty(0, dtype), *ids])
     keys, sizes, continues = zip(*index) if index else ((), (), ())
@@ -212,9 +213,21 @@ def store_in_memory(sections: Iterable[Section], vocab_size: int) -> TokenStore:
         np.array(sizes, np.int64),
         np.array(continues, bool),
         np.concatenate(teaches) if teaches else None,
-        *(np.concatenate(each) if any(map(np.any, each)) else None for each in (branches, evidence)),
+        _filled(branches, ids, BRANCH),
+        _filled(evidence, ids, np.dtype(np.int32), 2),
     )
     return TokenStore([part])
+
+
+def _filled(
+    values: list[np.ndarray | None], ids: list[np.ndarray], dtype: np.dtype[Any], *shape: int
+) -> np.ndarray | None:
+    """What some sections have, end to end, with zeros for the others; None where none has it."""
+    if all(each is None for each in values):
+        return None
+    return np.concatenate(
+        [np.zeros((len(own), *shape), dtype) if each is None else each for each, own in zip(values, ids)]
+    )
 
 
 class ShardWriter:

@@ -161,6 +161,8 @@ class Stack(nn.Module):
         """tokens (B, T) -> (B, T, D) after the last norm. memory (B, S, D): states of the source; a cache that knows
         the source needs none. places (B, R): all that is wanted, without a cache: (B, R, D), for which the last block
         computes no more than that."""
+        if places is not None and cache is not None:
+            raise InputError("found places and a cache, which keeps every token; leave one of them out")
         dtype = self.compute or embed.weight.dtype
         positions = self._where(tokens, view, cache)
         windows = self.config.windows or (0,) * len(self.blocks)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..batch import IGNORE, Batch, Loss
+from ..config import ModelConfig
 from ..model.attention import Seen
 from ..model.stack import Block, rows_at
 from .objectives import cross_entropy, teaching_places
@@ -25,10 +26,10 @@ LEAST = 1e-5  # of a head's attention, so that a logarithm stays one
 def evident(model: Any, batch: Batch, *, weight: float, **options: Any) -> Loss:
     """Cross-entropy, and `weight` times minus the logarithm of what one head takes of the evidence of each target.
 
-    The head is the last of the middle block; the metric on_evidence is the share of its attention that falls
-    on the evidence, over all targets that have any.
+    The head is the last of the middle block, or of the nearest to it that sees the whole text; the metric on_evidence
+    is the share of its attention that falls on the evidence, over all targets that have any.
     """
-    block = model.blocks[(len(model.blocks) - 1) // 2]
+    block = model.blocks[middle(model.config)]
     inputs: list[Any] = []
     hook = block.register_forward_pre_hook(lambda module, given: inputs.extend(given))
     try:
@@ -36,12 +37,19 @@ def evident(model: Any, batch: Batch, *, weight: float, **options: Any) -> Loss:
     finally:
         hook.remove()
     if batch.evidence is None:
-        missing, share, count = loss.terms["loss"][0].new_zeros(()), torch.zeros(()), 0
+        missing = share = loss.terms["loss"][0].new_zeros(())
+        count = 0
     else:
         found = on_evidence(block, inputs[0], inputs[1], batch)
         missing, share, count = -(found + LEAST).log().sum(), found.detach().sum(), len(found)
     terms = {**loss.terms, "evidence": (weight * missing, loss.terms["loss"][1])}
     return Loss(terms=terms, metrics={**loss.metrics, "on_evidence": (share, count)})
+
+
+def middle(config: ModelConfig) -> int:
+    """The number of the block whose head is told."""
+    centre, windows = (config.layers - 1) // 2, config.windows or (0,) * config.layers
+    return min(range(config.layers), key=lambda number: (windows[number] > 0, abs(number - centre)))
 
 
 def on_evidence(block: Block, x: Tensor, seen: Seen, batch: Batch) -> Tensor:

@@ -69,8 +69,9 @@ def plan_sft(options: SftOptions) -> Plan:
     check_context(options.train, model.config)
     if model.encoder is not None or not model.config.causal or "lm" not in model.config.heads_of:
         raise InputError(f"{options.model} is no decoder that says the next token; sft teaches decoders to answer")
-    if not 0 <= options.neftune < math.inf:
-        raise InputError(f"neftune={options.neftune}; wanted 0, for none, or more")
+    for name in ("neftune", "evidence"):
+        if not 0 <= (amount := getattr(options, name)) < math.inf:
+            raise InputError(f"{name}={amount}; wanted 0, for none, or more")
     model.neftune = options.neftune
     return Plan(
         "sft", options, tokenizer, model.config, lambda: model, dialogues(options, tokenizer), stops=tokenizer.stops,

@@ -161,7 +161,8 @@ def parse(address: str) -> Address:
 def checked(found: Address, address: str) -> Address:
     if found.templates == "held-out" and found.split == "train":
         raise InputError(f"{address}: templates=held-out is never taught; add split=test")
-    for name, task, usual in (("manner", "dialogues", "bare"), ("aspects", "preferences", ASPECTS)):
+    own = (("manner", "dialogues", "bare"), ("apart", "dialogues", False), ("evidence", "dialogues", False))
+    for name, task, usual in (*own, ("aspects", "preferences", ASPECTS)):
         if found.task != task and getattr(found, name) != usual:
             raise InputError(f"{address}: {name} is for world:{task}; leave it out")
     if found.task in ("preferences", "prompts") and "fact" in found.kinds:
