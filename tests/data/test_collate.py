@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from instar.batch import IGNORE
 from instar.data.collate import Collate
+from instar.data.memory import store_in_memory
 from instar.data.packing import PACKINGS, windows
-from instar.data.shards import Section, store_in_memory
+from instar.data.shards import Section
 
 X = IGNORE
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from instar.config import InputError
 from instar.data import corpus
 from instar.data.corpus import Tally, divide, encode, is_held_out, load_tokens, read, sections
-from instar.data.shards import SUFFIX, Shards, ShardWriter, store_in_memory
+from instar.data.memory import store_in_memory
+from instar.data.shards import SUFFIX, Shards, ShardWriter
 from instar.data.sources import Document
 
 PARAGRAPH = "All happy families are alike; each unhappy family is unhappy in its own way. "

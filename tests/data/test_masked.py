@@ -9,8 +9,9 @@ from instar.batch import IGNORE
 from instar.config import InputError
 from instar.data.loader import Loader, Place, once
 from instar.data.masked import MaskedCollate
+from instar.data.memory import store_in_memory
 from instar.data.packing import PACKINGS
-from instar.data.shards import Section, store_in_memory
+from instar.data.shards import Section
 from instar.text.words import Words
 
 TEXTS = ["Anna had a red ball.", "王明有一个红色的球。", "Tom's ball was in the garden, 12 of them!", "a"] * 6

@@ -56,7 +56,7 @@ def test_questions_on_a_text_are_dialogues_that_begin_with_it():
         ("Who?", 'and "qas" str .*; wanted a string and a list'),
         (["Who?"], r'"qas"\[0\] is str'),
         ([{"question": "Who?"}], r'"qas"\[0\] has the keys question; wanted answer or answers'),
-        ([{"question": "Who?", "answers": []}], r'"qas"\[0\] asks str .*and answers null, wanted two strings'),
+        ([{"question": "Who?", "answers": []}], r'"qas"\[0\] asks str .*and answers list of 0, wanted two strings'),
         ([{"question": 1, "answer": "Anna."}], r'"qas"\[0\] asks int .*, wanted two strings'),
     ],
 )

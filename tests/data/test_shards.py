@@ -6,7 +6,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from instar.config import InputError
-from instar.data.shards import KEY_BITS, SUFFIX, Part, Section, Shards, ShardWriter, TokenStore, store_in_memory
+from instar.data.memory import store_in_memory
+from instar.data.shards import KEY_BITS, SUFFIX, Part, Section, Shards, ShardWriter, TokenStore
 
 SECTIONS = [
     Section([1, 2, 3], 0, 7),

@@ -7,8 +7,9 @@ import torch
 from instar.batch import IGNORE
 from instar.config import InputError
 from instar.data.loader import Loader, Place
+from instar.data.memory import store_in_memory
 from instar.data.packing import PACKINGS
-from instar.data.shards import Section, store_in_memory
+from instar.data.shards import Section
 from instar.data.spans import FRAME, DenoiseCollate, SpanCollate
 from instar.text.words import Words
 

@@ -15,8 +15,9 @@ from instar.config import ModelConfig
 from instar.config.options import TrainOptions
 from instar.data.collate import Collate
 from instar.data.loader import Loader
+from instar.data.memory import store_in_memory
 from instar.data.packing import best_fit, one_each
-from instar.data.shards import Section, store_in_memory
+from instar.data.shards import Section
 from instar.infer.text import generate
 from instar.model.transformer import Transformer
 from instar.train.objectives import cross_entropy

@@ -13,8 +13,9 @@ from instar.batch import IGNORE
 from instar.config import ModelConfig
 from instar.data.collate import Collate
 from instar.data.dialogues import load_dialogues
+from instar.data.memory import store_in_memory
 from instar.data.packing import best_fit, one_each, windows
-from instar.data.shards import Section, store_in_memory
+from instar.data.shards import Section
 from instar.data.sources import Document
 from instar.model.transformer import Transformer
 from instar.text.tokenizer import Tokenizer

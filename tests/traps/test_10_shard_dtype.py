@@ -12,8 +12,9 @@ import pytest
 from instar.config import InputError
 from instar.data.collate import Collate
 from instar.data.loader import Loader, shuffled
+from instar.data.memory import store_in_memory
 from instar.data.packing import best_fit, windows
-from instar.data.shards import SUFFIX, Part, Section, Shards, ShardWriter, TokenStore, store_in_memory, token_dtype
+from instar.data.shards import SUFFIX, Part, Section, Shards, ShardWriter, TokenStore, token_dtype
 
 BIG = 1 << 32
 

@@ -13,9 +13,10 @@ from instar.batch import IGNORE
 from instar.config import ModelConfig
 from instar.data.loader import Place
 from instar.data.masked import MaskedCollate
+from instar.data.memory import store_in_memory
 from instar.data.packing import PACKINGS
 from instar.data.pairs import PairCollate, load_pairs, pair_batch
-from instar.data.shards import Section, store_in_memory
+from instar.data.shards import Section
 from instar.data.sources import Document
 from instar.data.spans import DenoiseCollate, SpanCollate
 from instar.model.transformer import Transformer

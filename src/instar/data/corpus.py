@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..config import InputError
+from .memory import store_in_memory
 from .records import as_messages, is_dialogue, text_of, tools_of
-from .shards import KEY_BITS, Section, Shards, TokenStore, store_in_memory, threshold
+from .shards import KEY_BITS, Section, Shards, TokenStore, threshold
 from .sources import Document, fingerprint, is_shard, read, resolve
 
 __all__ = [

@@ -18,8 +18,9 @@ from ..config import InputError, unknown
 from .branched import folded
 from .corpus import frame, text_key
 from .faults import Fault, Faults
+from .memory import store_in_memory
 from .records import Message, Record, apart, as_messages, evidence_of, is_reading, taught_of, text_of, told, tools_of
-from .shards import Section, TokenStore, store_in_memory
+from .shards import Section, TokenStore
 from .sources import Document
 
 CHUNK = 2048  # dialogues rendered at a time

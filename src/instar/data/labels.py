@@ -21,9 +21,10 @@ from ..config import InputError, unknown
 from ..text.words import unspaced
 from .collate import fill, view_of, width_of
 from .corpus import Encoder, frame, text_key
+from .memory import store_in_memory
 from .packing import Row
 from .pairs import Pairs
-from .shards import Section, store_in_memory
+from .shards import Section
 from .sources import Document
 
 TEXTS = (("text", "text2"), ("sentence1", "sentence2"), ("sentence", "sentence2"), ("premise", "hypothesis"))

@@ -18,8 +18,9 @@ from ..config import InputError
 from .collate import Laid, fill, view_of
 from .corpus import Encoder, frame, text_key
 from .loader import shuffled
+from .memory import store_in_memory
 from .packing import Row, Rows
-from .shards import Section, TokenStore, store_in_memory
+from .shards import Section, TokenStore
 from .sources import Document
 
 CHUNK = 2048  # pairs tokenised at a time

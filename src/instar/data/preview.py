@@ -13,10 +13,11 @@ from .collate import Collate
 from .comparisons import is_comparison
 from .corpus import Tally, encode
 from .dialogues import load_dialogues
+from .memory import store_in_memory
 from .packing import best_fit
 from .preferences import Preferences, load_preferences
 from .records import is_dialogue
-from .shards import TokenStore, store_in_memory
+from .shards import TokenStore
 from .sources import Document
 
 SIDES = ("chosen", "rejected")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -187,47 +187,6 @@ def _drawn(part: Part, bound: int) -> np.ndarray:
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:
     return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, np.int64), *arrays])
-
-
-def store_in_memory(sections: Iterable[Section], vocab_size: int) -> TokenStore:
-    """A store of its own, for data that needs no files."""
-    dtype = token_dtype(vocab_size)
-    ids: list[np.ndarray] = []
-    teaches: list[np.ndarray] = []
-    branches: list[np.ndarray | None] = []
-    evidence: list[np.ndarray | None] = []
-    index: list[tuple[int, int, bool]] = []
-    for section in sections:
-        ids.append(np.asarray(section.ids, dtype))
-        if section.teaches is not None:
-            teaches.append(np.asarray(section.teaches, bool))
-        branches.append(section.branches)
-        evidence.append(section.evidence)
-        index.append((section.key, section.size, section.continues))
-    tokens = np.concatenate([np.empty(0, dtype), *ids])
-    keys, sizes, continues = zip(*index) if index else ((), (), ())
-    part = Part(
-        tokens,
-        np.cumsum([0, *map(len, ids)], dtype=np.int64),
-        np.array(keys, np.uint64),
-        np.array(sizes, np.int64),
-        np.array(continues, bool),
-        np.concatenate(teaches) if teaches else None,
-        _filled(branches, ids, BRANCH),
-        _filled(evidence, ids, np.dtype(np.int32), 2),
-    )
-    return TokenStore([part])
-
-
-def _filled(
-    values: list[np.ndarray | None], ids: list[np.ndarray], dtype: np.dtype[Any], *shape: int
-) -> np.ndarray | None:
-    """What some sections have, end to end, with zeros for the others; None where none has it."""
-    if all(each is None for each in values):
-        return None
-    return np.concatenate(
-        [np.zeros((len(own), *shape), dtype) if each is None else each for each, own in zip(values, ids)]
-    )
 
 
 class ShardWriter:

@@ -11,8 +11,9 @@ from ..config import Diverged, InputError, ModelConfig
 from ..config.options import TrainOptions
 from ..data.collate import Collate
 from ..data.loader import Loader
+from ..data.memory import store_in_memory
 from ..data.packing import windows
-from ..data.shards import Section, store_in_memory
+from ..data.shards import Section
 from ..model.transformer import Transformer
 from .objectives import cross_entropy
 from .trainer import Record, Trainer
