@@ -220,7 +220,9 @@ def test_what_shares_a_text_is_learnt_as_by_itself(document, tokenizer, position
     ).double()
     found = []
     for fold in (True, False):
-        store, _ = load([document(TALK), document(READING)], tokenizer, context=200, fold=fold)
+        documents = [document(TALK), document(READING, 2)]  # two records of one file
+        store, _ = load(documents, tokenizer, context=200, fold=fold)
+        assert len(store) == (2 if fold else 4)
         model.zero_grad()
         total, count = cross_entropy(model, Collate(store, 200)(list(best_fit(store.lengths, 200)))).terms["loss"]
         total.backward()
@@ -254,8 +256,9 @@ def test_evidence_is_where_the_text_has_it(document, tokenizer, fold):
         ]
     }
     store, _ = load(
-        [document(READING | {"qas": qas}), document(told)], tokenizer, context=200, fold=fold, evidence=True
+        [document(READING | {"qas": qas}), document(told, 2)], tokenizer, context=200, fold=fold, evidence=True
     )
+    assert len(store) == (2 if fold else 4)
     assert named(store) == {"Anna put": 6, "the ball": 6, "It rains.": 5}
     assert load([document(told)], tokenizer)[0].evidence(0, 0, 9) is None
 
