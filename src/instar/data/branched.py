@@ -25,11 +25,14 @@ def folded(sections: Sequence[Section], context: int) -> Iterator[Section]:
         yield from sections
         return
     begun: list[Section] = []
+    used = trunk
     for section in sections:
-        if begun and trunk + sum(len(each.ids) - trunk for each in [*begun, section]) > context:
+        own = len(section.ids) - trunk
+        if begun and used + own > context:
             yield joined(begun, trunk)
-            begun = []
+            begun, used = [], trunk
         begun.append(section)
+        used += own
     yield joined(begun, trunk)
 
 
